@@ -1,0 +1,65 @@
+"""What travels from the data room to the modules."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass
+class Batch:
+    """Images of one training or validation step.
+
+    All images are RGB, NCHW, float32 in [0, 1].
+
+    Attributes:
+        degraded: ``(N, 3, h, w)``, what the net sees.
+        sharp: ``(N, 3, H, W)`` with ``H = h * scale``; the target, never overwritten.
+        name: one name per image, for messages and pictures.
+        low_res: ``(N, 3, H / s, W / s)``, only where the task downscales.
+        condition: ``(N, k)``, what the degradation did (blur sigma in pixels first), where known.
+    """
+
+    degraded: Tensor
+    sharp: Tensor
+    name: list[str]
+    low_res: Tensor | None = None
+    condition: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.sharp.shape[0]
+
+    def pin_memory(self) -> Batch:
+        """The same batch in page-locked memory (called by the DataLoader)."""
+        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if self._is_tensor(f.name)}
+        return replace(self, **pinned)
+
+    def _is_tensor(self, name: str) -> bool:
+        return isinstance(getattr(self, name), Tensor)
+
+
+def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+    present = [part for part in parts if part is not None]
+    if not present:
+        return None
+    if len(present) != len(parts):
+        raise ValueError(f"{len(parts) - len(present)} of {len(parts)} samples lack a field that the others have")
+    return torch.cat(present)
+
+
+def collate(samples: Sequence[Batch]) -> Batch:
+    """Join batches of one image each (as datasets return them) into one batch.
+
+    Raises:
+        ValueError: an optional field is present in some samples and missing in others.
+    """
+    return Batch(
+        degraded=torch.cat([sample.degraded for sample in samples]),
+        sharp=torch.cat([sample.sharp for sample in samples]),
+        name=[name for sample in samples for name in sample.name],
+        low_res=_stack([sample.low_res for sample in samples]),
+        condition=_stack([sample.condition for sample in samples]),
+    )

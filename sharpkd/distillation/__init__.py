@@ -1,0 +1,1 @@
+"""One knowledge-transfer term per file; ``transfer`` sums them, ``taps`` reads features."""

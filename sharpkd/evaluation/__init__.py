@@ -1,0 +1,1 @@
+"""Measuring trained nets and showing the result."""

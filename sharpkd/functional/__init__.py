@@ -1,0 +1,1 @@
+"""Pure tensor maths and module helpers that losses, metrics and distillation share."""

@@ -1,0 +1,1 @@
+"""Sharpening pictures: files in, files out; no Lightning, no Hydra."""

@@ -1,0 +1,1 @@
+"""Image quality and speed, as torchmetrics, averaged per image."""

@@ -1,0 +1,1 @@
+"""LightningModules: what a training step computes and logs."""

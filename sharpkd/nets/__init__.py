@@ -1,0 +1,1 @@
+"""One architecture per file: plain ``nn.Module`` with the contract of ``base.RestorationNet``."""
