@@ -10,6 +10,6 @@ import os
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"
 
-import albumentations as A  # noqa: E402, N812
+import albumentations as A
 
 __all__ = ["A"]

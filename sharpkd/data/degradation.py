@@ -1,8 +1,8 @@
 """Degradations: how a sharp photograph becomes the blurred one that a net has to restore.
 
-Each is an albumentations transform (``transform(image=image)["image"]``), so albumentations' own transforms and
-``A.Compose`` can stand in their place. All randomness comes from the transform's generator, which :func:`degrade`
-seeds: same transform, image and seed, same bytes.
+Each is an albumentations transform (``transform(image=image)["image"]``), so albumentations' own transforms
+and ``A.Compose`` can stand in their place. All randomness comes from the transform's generator, which
+:func:`degrade` seeds: same transform, image and seed, same bytes.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def as_range(owner: str, field: str, value: Setting, low: float, high: float = n
 
 
 class Degradation(A.ImageOnlyTransform):
-    """Base of the degradations here: applied always (``p=1``) unless told otherwise, and able to say what it did.
+    """Base of the degradations here: applied always (``p=1``) unless told otherwise, and says what it did.
 
     A subclass draws all its random values in ``get_params`` (from ``self.random_generator``) and gives
     ``condition_names`` and :meth:`condition`.
@@ -109,8 +109,8 @@ def degrade(transform: Any, image: np.ndarray, seed: int) -> tuple[np.ndarray, n
         seed: non-negative; the transform's generators start from it.
 
     Returns:
-        The degraded uint8 image, and the condition vector (float32, see ``condition_names``), or None where the
-        transform is not a :class:`Degradation` and cannot tell what it did.
+        The degraded uint8 image, and the condition vector (float32, see ``condition_names``), or None where
+        the transform is not a :class:`Degradation` and cannot tell what it did.
 
     Raises:
         TypeError: ``transform`` is not an albumentations transform.
@@ -133,4 +133,5 @@ def degrade(transform: Any, image: np.ndarray, seed: int) -> tuple[np.ndarray, n
 
 def _check_image(what: str, image: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ValueError(f"{what} must be uint8 of shape (H, W, 3), found {image.dtype} of shape {image.shape}")
+        found = f"{image.dtype} of shape {image.shape}"
+        raise ValueError(f"{what} must be uint8 of shape (H, W, 3), found {found}")

@@ -1,8 +1,8 @@
 """What degradations do to pixels, as pure functions; SharpBench's inputs are made by these same functions.
 
-Every function takes and returns an image of shape ``(H, W, 3)``, RGB. Names ending in ``_float`` work on float64
-in 0…255 and do not round; the others are uint8 in, uint8 out. Blur widths are in pixels, noise in 8-bit levels.
-Borders are reflect-101 (the edge pixel is not repeated).
+Images have the shape ``(H, W, 3)``, RGB. Functions whose names end in ``_float`` give float64 in 0…255 and do
+not round; the others are uint8 in, uint8 out. Blur widths are in pixels, noise in 8-bit levels. Borders are
+reflect-101 (the edge pixel is not repeated).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def gaussian_blur_float(image: np.ndarray, sigma: float) -> np.ndarray:
 
 
 def gaussian_blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """SharpBench's `gaussian` track: :func:`gaussian_blur_float`, rounded back to uint8. σ = 0 changes nothing."""
+    """SharpBench's `gaussian` track: :func:`gaussian_blur_float`, rounded to uint8. σ = 0 changes nothing."""
     return to_uint8(gaussian_blur_float(image, sigma))
 
 

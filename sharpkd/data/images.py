@@ -1,8 +1,9 @@
 """Image files to uint8 RGB arrays: every usual kind is read right, or refused with a reason.
 
-What happens to unusual files: alpha and transparency are dropped (the colour beneath stays), grey is repeated to
-three channels, palettes are looked up, 16-bit samples are scaled by ``round(v / 257)``, CMYK is converted without
-a colour profile, EXIF orientation is applied, and of several frames the first is taken. ICC profiles are ignored.
+What happens to unusual files: alpha and transparency are dropped (the colour beneath stays), grey is repeated
+to three channels, palettes are looked up, 16-bit samples are scaled by ``round(v / 257)``, CMYK is converted
+without a colour profile, EXIF orientation is applied, and of several frames the first is taken. ICC profiles are
+ignored.
 """
 
 from __future__ import annotations
@@ -18,11 +19,16 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
-FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP")
+FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
 MAX_PIXELS = 178_956_970
 """Larger images are refused as decompression bombs (Pillow's own error limit, 512 MiB as RGB)."""
 
 _ORIENTATION = 0x0112
+
+Image.init()  # Image.open(formats=…) fails on formats whose plugin is not registered yet
+
+# Decoders of broken data fail in all of these ways; each means the same to the reader of the message.
+_DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, cv2.error)
 
 
 class UnreadableImage(ValueError):  # noqa: N818
@@ -77,7 +83,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
     Raises:
         FileNotFoundError: there is no such file.
-        UnreadableImage: the file is empty, truncated, corrupt, no image, of an unsupported kind, or too large.
+        UnreadableImage: the file is empty, truncated, corrupt, too large, or not a supported image.
     """
     path = Path(path)
     try:
@@ -93,11 +99,10 @@ def read_image(path: str | Path) -> np.ndarray:
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
-        raise UnreadableImage(path, f"not a {', '.join(EXTENSIONS)} image, or its header is corrupt") from error
+        raise UnreadableImage(path, "not a PNG, JPEG, WebP, TIFF or BMP image, or cut short") from error
     except Image.DecompressionBombError as error:
         raise UnreadableImage(path, f"more than {MAX_PIXELS:,} pixels") from error
-    # Decoders of broken data fail in all of these ways; each means the same to the reader of the message.
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, cv2.error, MemoryError, TypeError) as error:
+    except _DECODER_ERRORS as error:
         raise UnreadableImage(path, f"corrupt or truncated ({error})") from error
 
 
@@ -122,21 +127,24 @@ def _decode(path: Path, data: bytes) -> np.ndarray:
 
 def _has_16_bit_colour(image: Image.Image) -> bool:
     """Whether the file holds 16-bit colour, which Pillow would cut to the high byte instead of rounding."""
-    rawmode = image.tile[0].args if image.tile else ""
+    if image.mode not in ("RGB", "RGBA", "LA"):
+        return False
+    tiles = getattr(image, "tile", ())
+    rawmode = tiles[0].args if tiles else ""
     return "16" in str(rawmode[0] if isinstance(rawmode, tuple) and rawmode else rawmode)
 
 
 def _decode_16_bit(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     if image.mode.startswith("I;16"):
-        samples = np.asarray(image).astype(np.uint16)[..., None].repeat(3, axis=2)
+        samples: np.ndarray = np.asarray(image)[..., None]
     else:
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is None or decoded.dtype != np.uint16:
             raise UnreadableImage(path, "corrupt or truncated (16-bit colour)")
         samples = decoded[..., None] if decoded.ndim == 2 else decoded[..., :3][..., ::-1]
-        samples = np.broadcast_to(samples, (*samples.shape[:2], 3))
-    return ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    scaled = ((samples.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return np.broadcast_to(scaled, (*scaled.shape[:2], 3))
 
 
 def _orientation(image: Image.Image) -> int:
@@ -144,7 +152,7 @@ def _orientation(image: Image.Image) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return int(image.getexif().get(_ORIENTATION, 1))
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+    except _DECODER_ERRORS:
         return 1  # broken metadata say nothing about the pixels, which are fine
 
 
