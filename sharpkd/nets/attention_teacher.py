@@ -50,12 +50,15 @@ class AttentionBlock(nn.Module):
     2018, so that one multiplication applies both.
     """
 
-    def __init__(self, width: int, channel: ChannelAttention | None, spatial: SpatialAttention | None) -> None:
+    def __init__(
+        self, width: int, channel: ChannelAttention | None, spatial: SpatialAttention | None
+    ) -> None:
         super().__init__()
-        self.body = nn.Sequential(conv3x3(width, width), nn.SiLU(), conv3x3(width, width))
+        last = conv3x3(width, width)
         # Without normalisation, many residual branches at full strength would add up to huge features.
         with torch.no_grad():
-            self.body[2].weight.mul_(0.2)
+            last.weight.mul_(0.2)
+        self.body = nn.Sequential(conv3x3(width, width), nn.SiLU(), last)
         self.channel = channel
         self.spatial = spatial
 
@@ -72,21 +75,21 @@ class AttentionBlock(nn.Module):
 class AttentionTeacher(RestorationNet):
     """Encoder-decoder over len(depths) scales, with skip connections by addition and a global residual.
 
-    Level i has width * 2**i channels and works at 1 / (unshuffle * 2**i) of the resolution, so that a block costs
-    the same number of multiplications at every level.
+    Level i has width * 2**i channels and works at 1 / (unshuffle * 2**i) of the resolution, so that a block
+    costs the same number of multiplications at every level.
 
     Args:
         width: channels of the first level (>= 1).
         depths: residual blocks of each level on the way down; the last is the bottom.
-        decoder_depths: residual blocks of each level on the way up, first level first, one fewer than ``depths``;
-            null means the same as on the way down.
-        unshuffle: side of the square of pixels that becomes channels before the first level (>= 1). With 2 nothing
-            runs at full resolution.
+        decoder_depths: residual blocks of each level on the way up, first level first, one fewer than
+            ``depths``; null means the same as on the way down.
+        unshuffle: side of the square of pixels that becomes channels before the first level (>= 1). With 2
+            nothing runs at full resolution.
         reduction: how much narrower the hidden layer of the channel attention is.
         channel_attention: gate the channels of every block. Without it the receptive field is finite.
         spatial_attention: gate the places of every block.
-        attention_window: pixels; outside training the channel attention pools windows of this side instead of the
-            whole image (see AttentionPool). About 1.5 times the training crop; null pools the whole image.
+        attention_window: pixels; outside training the channel attention pools windows of this side instead
+            of the whole image (see AttentionPool). About 1.5 times the training crop; null pools everything.
 
     Raises ValueError naming the argument, what was found and what was expected.
     """
@@ -109,7 +112,9 @@ class AttentionTeacher(RestorationNet):
         self.depths = [3, 3, 2] if depths is None else list(depths)
         self.decoder_depths = self.depths[:-1] if decoder_depths is None else list(decoder_depths)
         if not self.depths or min(self.depths) < 1:
-            raise ValueError(f"depths: found {self.depths}, expected at least one level of at least one block each")
+            raise ValueError(
+                f"depths: found {self.depths}, expected at least one level of at least one block each"
+            )
         if len(self.decoder_depths) != len(self.depths) - 1 or min(self.decoder_depths, default=1) < 1:
             raise ValueError(
                 f"decoder_depths: found {self.decoder_depths}, expected {len(self.depths) - 1} numbers >= 1 "
@@ -138,7 +143,9 @@ class AttentionTeacher(RestorationNet):
         self.down = nn.ModuleList(nn.Conv2d(width * 2**i, width * 2 ** (i + 1), 2, stride=2) for i in steps)
         self.bottom = level(len(self.depths) - 1, self.depths[-1])
         self.up = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(width * 2 ** (i + 1), width * 2 ** (i + 2), 1, bias=False), nn.PixelShuffle(2))
+            nn.Sequential(
+                nn.Conv2d(width * 2 ** (i + 1), width * 2 ** (i + 2), 1, bias=False), nn.PixelShuffle(2)
+            )
             for i in steps
         )
         self.decoder = nn.ModuleList(level(i, depth) for i, depth in enumerate(self.decoder_depths))
@@ -161,7 +168,7 @@ class AttentionTeacher(RestorationNet):
         return 2 * max(self._reach(pixel) for pixel in range(self.stride)) + 1
 
     def _reach(self, pixel: int) -> int:
-        """How far from the output pixel ``pixel`` the input pixels lie that influence it, walking backwards."""
+        """How far from output pixel ``pixel`` input pixels influence it, walking backwards through the net."""
         per_block = 2 + (SPATIAL_KERNEL // 2 if self.spatial_attention else 0)
 
         def level(i: int, low: int, high: int) -> tuple[int, int]:
@@ -190,7 +197,7 @@ class AttentionTeacher(RestorationNet):
             if self.spatial_attention:
                 macs += blocks * 2 * SPATIAL_KERNEL**2 / area
             if i < len(self.decoder_depths):
-                # Down: 2x2 to twice the channels. Up: 1x1 from 2c to 4c. Both at a quarter of this level's places.
+                # Down: 2x2 from c to 2c. Up: 1x1 from 2c to 4c. Both at a quarter of this level's places.
                 macs += (4 * channels * 2 * channels + 2 * channels * 4 * channels) / (4 * area)
         return macs + sum(m.macs_per_pixel() for m in self.modules() if isinstance(m, ChannelAttention))
 

@@ -12,14 +12,16 @@ CHANNELS = 3
 
 
 def check_image(image: Tensor, name: str = "degraded") -> None:
-    """Raise a ValueError that names the shape unless ``image`` is a float tensor (N, 3, H, W) with H, W >= 1."""
+    """Raise a ValueError naming the shape unless ``image`` is a float tensor (N, 3, H, W), H and W >= 1."""
     shape = tuple(image.shape)
     if image.ndim != 4 or shape[1] != CHANNELS:
         raise ValueError(f"{name}: expected an RGB batch (N, 3, H, W), found shape {shape}")
     if shape[2] < 1 or shape[3] < 1:
         raise ValueError(f"{name}: expected at least one pixel, found shape {shape}")
     if not image.is_floating_point():
-        raise ValueError(f"{name}: expected floats in [0, 1], found {image.dtype} of shape {shape}; divide by 255")
+        raise ValueError(
+            f"{name}: expected floats in [0, 1], found {image.dtype} of shape {shape}; divide by 255"
+        )
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
@@ -38,9 +40,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 class RestorationNet(nn.Module, ABC):
     """``forward(degraded, condition=None) -> sharp estimate`` for any height and width.
 
-    A subclass implements ``restore``, ``macs_per_pixel`` and ``receptive_field``, and sets ``taps``: aliases of
-    modules whose output is a map (N, C, h, w), always with the keys early, middle and late. Its constructor takes
-    plain values only (int, float, str, bool, list), so that a weight file can carry them.
+    A subclass implements ``restore``, ``macs_per_pixel`` and ``receptive_field``, and sets ``taps``: aliases
+    of modules whose output is a map (N, C, h, w), always with the keys early, middle and late. Its constructor
+    takes plain values only (int, float, str, bool, list), so that a weight file can carry them.
     """
 
     scale: int = 1
@@ -48,7 +50,7 @@ class RestorationNet(nn.Module, ABC):
 
     @property
     def stride(self) -> int:
-        """Heights and widths are padded inside to a multiple of this many pixels. Tiles have to start at one."""
+        """Sizes are padded inside to a multiple of this many pixels; tiles have to start at a multiple."""
         return 1
 
     @property
@@ -56,13 +58,13 @@ class RestorationNet(nn.Module, ABC):
     def receptive_field(self) -> int | None:
         """Side in pixels (odd) of the square window, centred on an output pixel, that can influence it.
 
-        Where the reach differs between pixels (nets with a stride), the largest counts: (receptive_field - 1) / 2
-        is the halo that makes tiles exact. None when the whole image has an influence.
+        Where the reach differs between pixels (nets with a stride), the largest counts: a halo of
+        (receptive_field - 1) / 2 makes tiles exact. None when the whole image has an influence.
         """
 
     @abstractmethod
     def macs_per_pixel(self) -> float:
-        """Multiply-accumulates of all convolutions per output pixel, for large images of a multiple of ``stride``."""
+        """Multiply-accumulates of all convolutions per output pixel, for large multiples of ``stride``."""
 
     @abstractmethod
     def restore(self, image: Tensor) -> Tensor:
@@ -85,16 +87,17 @@ def conv3x3(channels: int, out_channels: int) -> nn.Conv2d:
     return nn.Conv2d(channels, out_channels, 3, padding=1)
 
 
-def init_small(layer: nn.Conv2d, std: float = 1e-3) -> nn.Conv2d:
+def init_small(layer: nn.Conv2d) -> nn.Conv2d:
     """Let a residual branch start near zero, but not at it: gradients must reach the layers before."""
-    nn.init.normal_(layer.weight, std=std)
+    # Features are of order one; this keeps the start below half an 8-bit level.
+    nn.init.normal_(layer.weight, std=2e-3 / layer.weight[0].numel() ** 0.5)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
     return layer
 
 
 def at_least(name: str, value: int, minimum: int) -> int:
-    """Return ``value``, or raise a ValueError naming the constructor argument when it is below ``minimum``."""
+    """Return ``value``; below ``minimum`` raise a ValueError naming the constructor argument."""
     if value < minimum:
         raise ValueError(f"{name}: found {value}, expected at least {minimum}")
     return value

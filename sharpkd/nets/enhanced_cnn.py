@@ -1,4 +1,4 @@
-"""The residual CNN at full resolution of the original report: slow, and the reference for a student's quality."""
+"""The residual CNN at full resolution of the original report: slow, and a reference for a student's quality."""
 
 from __future__ import annotations
 

@@ -35,7 +35,10 @@ class EfficientChannelAttention(nn.Module):
 
 
 class SeparableBlock(nn.Module):
-    """x + ECA(separable(PReLU(separable(x)))), separable = depthwise 3x3, then 1x1 (Howard et al., MobileNets, 2017)."""
+    """x + ECA(separable(PReLU(separable(x)))).
+
+    Separable is a depthwise 3x3, then a 1x1 convolution (Howard et al., "MobileNets", 2017).
+    """
 
     def __init__(self, width: int, attention: bool, window: int | None, stride: int) -> None:
         super().__init__()
@@ -53,7 +56,7 @@ class SeparableBlock(nn.Module):
 
 
 class MobileStudent(RestorationNet):
-    """Pixel-unshuffle, conv, depthwise-separable residual blocks with ECA, conv, pixel-shuffle, global residual.
+    """Pixel-unshuffle, conv, separable residual blocks with ECA, conv, pixel-shuffle, global residual.
 
     Args:
         unshuffle: side of the square of pixels that becomes channels (>= 1; 1 works at full resolution, where
@@ -61,8 +64,8 @@ class MobileStudent(RestorationNet):
         width: channels of the features (>= 1).
         blocks: residual blocks, each of two separable convolutions (>= 1).
         attention: efficient channel attention in every block. Without it the receptive field is finite.
-        attention_window: pixels; outside training the attention pools windows of this side instead of the whole
-            image (see AttentionPool). About 1.5 times the training crop; null pools the whole image.
+        attention_window: pixels; outside training the attention pools windows of this side instead of the
+            whole image (see AttentionPool). About 1.5 times the training crop; null pools the whole image.
 
     Raises ValueError naming the argument that is too small.
     """
@@ -71,7 +74,7 @@ class MobileStudent(RestorationNet):
         self,
         unshuffle: int = 2,
         width: int = 48,
-        blocks: int = 4,
+        blocks: int = 6,
         attention: bool = True,
         attention_window: int | None = 192,
     ) -> None:

@@ -9,7 +9,7 @@ from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, conv3x3, init_
 
 
 class PixelStudent(RestorationNet):
-    """Pixel-unshuffle by r, N 3x3 convolutions of c channels with PReLU between, pixel-shuffle, global residual.
+    """Pixel-unshuffle by r, N plain 3x3 convolutions of c channels with PReLU, pixel-shuffle, global residual.
 
     Source: sub-pixel convolution, Shi et al., CVPR 2016 (used here in both directions).
 
@@ -33,7 +33,11 @@ class PixelStudent(RestorationNet):
         self.body = nn.Sequential(*layers)
         self.tail = init_small(conv3x3(width, inside))
         last = depth - 2
-        self.taps = {"early": "body.1", "middle": f"body.{2 * (last // 2) + 1}", "late": f"body.{2 * last + 1}"}
+        self.taps = {
+            "early": "body.1",
+            "middle": f"body.{2 * (last // 2) + 1}",
+            "late": f"body.{2 * last + 1}",
+        }
 
     @property
     def stride(self) -> int:

@@ -27,8 +27,8 @@ class AttentionPool(nn.Module):
     A net trained on crops meets other statistics when a whole photograph is pooled into one number. Evaluation
     therefore pools in windows of about the training crop's size: Chu et al., "Improving Image Restoration by
     Revisiting Global Information Aggregation", ECCV 2022 (TLC). Here the means are taken on a coarse grid of
-    cells, about eight to a window, and the attention is interpolated between their centres, so that no more than
-    one pass over the map is added. Maps not larger than the window give exactly the global mean.
+    cells, about eight to a window, and the attention is interpolated between their centres, which adds one
+    pass over the map. Maps not larger than the window give the global mean.
 
     Args:
         window: side of the window in pixels of the image; None pools the whole map always.
@@ -38,7 +38,9 @@ class AttentionPool(nn.Module):
     def __init__(self, window: int | None, stride: int) -> None:
         super().__init__()
         if window is not None and window < 1:
-            raise ValueError(f"attention_window: found {window}, expected at least 1 pixel or null (pool everything)")
+            raise ValueError(
+                f"attention_window: found {window}, expected at least 1 pixel or null (pool everything)"
+            )
         self.window = window
         self.stride = stride
         side = 1 if window is None else math.ceil(window / stride)
@@ -90,5 +92,7 @@ class AttentionPool(nn.Module):
             return attention
         height, width = features.shape[-2:]
         if self.cell > 1:
-            attention = F.interpolate(attention, scale_factor=float(self.cell), mode="bilinear", align_corners=False)
+            attention = F.interpolate(
+                attention, scale_factor=float(self.cell), mode="bilinear", align_corners=False
+            )
         return attention[..., :height, :width]

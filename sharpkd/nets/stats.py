@@ -39,9 +39,9 @@ def _make_positive(net: nn.Module) -> None:
 
 
 def measured_receptive_field(net: RestorationNet, max_size: int = 512) -> int | None:
-    """Side of the centred window of input pixels with a gradient to an output pixel, the largest over all phases.
+    """Side of the centred window of input pixels that have a gradient to an output pixel, over all phases.
 
-    Runs on a double precision copy with positive weights, on the CPU, on images that grow until the window fits.
+    Runs on a double precision copy with positive weights, on the CPU, on images that grow until it fits.
     None when it still does not fit at ``max_size`` pixels: then the net looks at everything, or nearly.
     Nets with ``scale`` 1 only (ValueError otherwise).
     """
@@ -59,7 +59,7 @@ def measured_receptive_field(net: RestorationNet, max_size: int = 512) -> int | 
 
 
 def _reach_at(net: RestorationNet, size: int) -> int | None:
-    """Largest distance along an axis from an output pixel to an input pixel with influence; None: at the border."""
+    """Largest distance on an axis from an output pixel to an input pixel with influence; None: cut off."""
     # Small values keep sigmoids away from where their slope rounds to zero.
     image = torch.full((1, CHANNELS, size, size), 1e-3, dtype=torch.float64, requires_grad=True)
     output = net(image)
@@ -84,7 +84,7 @@ def _extent(gradient: Tensor) -> tuple[int, int]:
 
 
 def describe(net: RestorationNet) -> dict[str, int | float | None]:
-    """The three figures that every table shows: parameters, macs_per_pixel, receptive_field (pixels or None)."""
+    """The figures that every table shows: parameters, macs_per_pixel, receptive_field (pixels or None)."""
     return {
         "parameters": count_parameters(net),
         "macs_per_pixel": net.macs_per_pixel(),
