@@ -4,9 +4,9 @@
     L_attention = mean over images and pairs of || Q_S / ||Q_S||_2 - Q_T / ||Q_T||_2 ||_2^2
 
 Zagoruyko and Komodakis, "Paying More Attention to Attention: Improving the Performance of Convolutional
-Neural Networks via Attention Transfer", ICLR 2017 (arXiv 1612.03928), equation 2, with the distance squared as
-in the authors' code. The squares are summed over the positions, not averaged as there: so the term keeps its
-magnitude at any crop size.
+Neural Networks via Attention Transfer", ICLR 2017 (arXiv 1612.03928), equation 2, with the distance squared
+as in the authors' code. The squares are summed over the positions, not averaged as there: so the term keeps
+its magnitude at any crop size.
 """
 
 from __future__ import annotations

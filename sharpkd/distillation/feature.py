@@ -2,8 +2,8 @@
 
     L_feature = mean over pairs of d(r(F_S), F_T)
 
-with d the mean absolute (or squared) difference, and r a trainable 1x1 convolution from the student's channels
-to the teacher's (identity where they are equal), learnt with the student and thrown away after training.
+with d the mean absolute (or squared) difference, and r a trainable 1x1 convolution from the student's
+channels to the teacher's (identity where they are equal), learnt with the student and dropped after training.
 
 Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015 (arXiv 1412.6550), equation 3, where r is the
 "regressor" over the guided layer.

@@ -3,7 +3,8 @@
     L_output = mean |S(x) - T(x)|        (criterion "l1"; "mse": mean (S(x) - T(x))^2)
 
 Hinton, Vinyals, Dean, "Distilling the Knowledge in a Neural Network", 2015 (arXiv 1503.02531), matches
-softened class scores. A restoration net's output is the picture itself, so it is matched as it is: no temperature.
+softened class scores. A restoration net's output is the picture itself, so it is matched as it is, without
+a temperature.
 """
 
 from __future__ import annotations

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -40,8 +41,8 @@ def capture(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
     """Record the outputs of the modules behind ``names`` while the block runs.
 
     Yields a dict that each forward pass of ``net`` fills with name -> (N, C, h, w) feature map, attached to
-    the graph. A module that runs several times in one pass leaves its last output. The hooks go when the block
-    ends, whether or not it raised, so that the net can be deep-copied, saved and exported afterwards.
+    the graph. A module that runs several times in one pass leaves its last output. The hooks go when the
+    block ends, whether or not it raised, so that the net can be deep-copied, saved and exported afterwards.
 
     Raises:
         ValueError: a name is unknown (see :func:`resolve_taps`), or a module's output is not a 4-D tensor.
@@ -58,8 +59,8 @@ def capture(net: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]
             handle.remove()
 
 
-def _recorder(features: dict[str, Tensor], name: str, path: str):  # type: ignore[no-untyped-def]
-    def record(_module: nn.Module, _inputs: object, output: object) -> None:
+def _recorder(features: dict[str, Tensor], name: str, path: str) -> Callable[[nn.Module, Any, Any], None]:
+    def record(_module: nn.Module, _inputs: Any, output: Any) -> None:
         if not isinstance(output, Tensor) or output.ndim != 4:
             found = f"shape {tuple(output.shape)}" if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(

@@ -25,7 +25,7 @@ class KnowledgeTransfer(nn.Module):
     """Weighted sum of the transfer terms that are switched on.
 
     ``terms``: name -> ``{"weight": float >= 0, "term": TransferTerm}``. A term of weight 0 (or a None entry)
-    is dropped: not computed, its taps not captured, its adapters not built. ``weights`` keeps all given weights.
+    is dropped: not computed, its taps not captured, its adapters not built. ``weights`` keeps them all.
 
     Raises:
         ValueError: no term is left, a weight is negative or not finite, or an entry is malformed.
@@ -64,9 +64,9 @@ class KnowledgeTransfer(nn.Module):
     ) -> None:
         """Probe both nets once without gradients, learn the taps' channels and build the adapters.
 
-        Inputs are ``degraded`` (N, 3, h, w) or a sequence of the net's positional arguments. Adapters are made
-        on the student input's device. Call it before the optimizer is created, and before a checkpoint is loaded
-        (adapters are part of the state). The nets keep their mode, statistics and hooks as they were.
+        Inputs are ``degraded`` (N, 3, h, w) or a sequence of the net's positional arguments. Adapters are
+        made on the student input's device. Call it before the optimizer is created and before a checkpoint
+        is loaded: adapters are part of the state. Both nets keep their mode, statistics and hooks.
 
         Raises:
             ValueError: a tap does not exist; the message lists those that do.
