@@ -1,1 +1,7 @@
 """Lightning callbacks: pictures, curves, progress."""
+
+from __future__ import annotations
+
+from sharpkd.functional.torchvision_guard import define_missing_operators
+
+define_missing_operators()
