@@ -168,7 +168,7 @@ class AttentionTeacher(RestorationNet):
         return 2 * max(self._reach(pixel) for pixel in range(self.stride)) + 1
 
     def _reach(self, pixel: int) -> int:
-        """How far from output pixel ``pixel`` input pixels influence it, walking backwards through the net."""
+        """How far from output pixel ``pixel`` the input still influences it, walking back through the net."""
         per_block = 2 + (SPATIAL_KERNEL // 2 if self.spatial_attention else 0)
 
         def level(i: int, low: int, high: int) -> tuple[int, int]:

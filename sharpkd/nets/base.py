@@ -41,8 +41,8 @@ class RestorationNet(nn.Module, ABC):
     """``forward(degraded, condition=None) -> sharp estimate`` for any height and width.
 
     A subclass implements ``restore``, ``macs_per_pixel`` and ``receptive_field``, and sets ``taps``: aliases
-    of modules whose output is a map (N, C, h, w), always with the keys early, middle and late. Its constructor
-    takes plain values only (int, float, str, bool, list), so that a weight file can carry them.
+    of modules whose output is a map (N, C, h, w), always with the keys early, middle and late. Its
+    constructor takes plain values only (int, float, str, bool, list), so that a weight file can carry them.
     """
 
     scale: int = 1

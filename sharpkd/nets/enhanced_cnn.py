@@ -1,4 +1,4 @@
-"""The residual CNN at full resolution of the original report: slow, and a reference for a student's quality."""
+"""The residual CNN of the original report, at full resolution: slow, a reference for quality."""
 
 from __future__ import annotations
 

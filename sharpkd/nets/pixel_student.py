@@ -9,7 +9,7 @@ from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, conv3x3, init_
 
 
 class PixelStudent(RestorationNet):
-    """Pixel-unshuffle by r, N plain 3x3 convolutions of c channels with PReLU, pixel-shuffle, global residual.
+    """Pixel-unshuffle r, N plain 3x3 convolutions of c channels with PReLU, pixel-shuffle, global residual.
 
     Source: sub-pixel convolution, Shi et al., CVPR 2016 (used here in both directions).
 

@@ -24,11 +24,11 @@ def _sliding_sum(grid: Tensor, dim: int, size: int) -> Tensor:
 class AttentionPool(nn.Module):
     """The mean that a channel attention looks at: of the whole map, or of a window around each place.
 
-    A net trained on crops meets other statistics when a whole photograph is pooled into one number. Evaluation
-    therefore pools in windows of about the training crop's size: Chu et al., "Improving Image Restoration by
-    Revisiting Global Information Aggregation", ECCV 2022 (TLC). Here the means are taken on a coarse grid of
-    cells, about eight to a window, and the attention is interpolated between their centres, which adds one
-    pass over the map. Maps not larger than the window give the global mean.
+    A net trained on crops meets other statistics when a whole photograph is pooled into one number.
+    Evaluation therefore pools in windows of about the training crop's size: Chu et al., "Improving Image
+    Restoration by Revisiting Global Information Aggregation", ECCV 2022 (TLC). Here the means are taken on a
+    coarse grid of cells, about eight to a window, and the attention is interpolated between their centres,
+    which adds one pass over the map. Maps not larger than the window give the global mean.
 
     Args:
         window: side of the window in pixels of the image; None pools the whole map always.
