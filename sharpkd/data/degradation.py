@@ -7,7 +7,6 @@ and ``A.Compose`` can stand in their place. All randomness comes from the transf
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -65,11 +64,21 @@ class Degradation(A.ImageOnlyTransform):
     def _range(self, field: str, value: Setting, low: float, high: float = np.inf) -> tuple[float, float]:
         return as_range(type(self).__name__, field, value, low, high)
 
+    def _whole_range(self, field: str, value: Setting, low: int, high: int) -> tuple[int, int]:
+        bounds = self._range(field, value, low, high)
+        if any(not bound.is_integer() for bound in bounds):
+            raise ValueError(f"{type(self).__name__}: {field} must be whole numbers; found {value!r}")
+        return int(bounds[0]), int(bounds[1])
+
     def _draw(self, bounds: tuple[float, float]) -> float:
         return float(self.random_generator.uniform(*bounds))
 
-    def _draw_whole(self, bounds: tuple[float, float]) -> int:
-        return int(self.random_generator.integers(int(bounds[0]), int(bounds[1]), endpoint=True))
+    def _draw_whole(self, bounds: tuple[int, int]) -> int:
+        return int(self.random_generator.integers(*bounds, endpoint=True))
+
+    def _draw_seed(self) -> int:
+        # Noise depends on the image's size, so its generator travels in the parameters instead of its values.
+        return self._draw_whole((0, 2**63 - 1))
 
 
 class GaussianBlur(Degradation):
@@ -95,9 +104,122 @@ class GaussianBlur(Degradation):
         return maths.gaussian_blur(img, sigma)
 
 
-def name_seed(name: str) -> int:
-    """A seed in 0…2⁶³−1 from an image's name, the same on every machine (evaluation degrades by name)."""
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") >> 1
+class Noisy(Degradation):
+    """Gaussian blur, then Gaussian noise, rounded once: SharpBench's `noisy` track is ``Noisy(1.6, 2.0)``.
+
+    Args:
+        sigma: blur in pixels, a number or ``[low, high]``.
+        noise: standard deviation in 8-bit levels, a number or ``[low, high]``; independent in every channel.
+        p: share of images that are degraded.
+
+    Condition: ``[sigma, noise]``.
+    """
+
+    condition_names: tuple[str, ...] = ("sigma", "noise")
+
+    def __init__(self, sigma: Setting = (0.3, 3.2), noise: Setting = (0.0, 5.0), p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.sigma = self._range("sigma", sigma, 0.0)
+        self.noise = self._range("noise", noise, 0.0)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw blur, noise level and the noise's seed."""
+        return {
+            "sigma": self._draw(self.sigma),
+            "noise": self._draw(self.noise),
+            "noise_seed": self._draw_seed(),
+        }
+
+    def apply(
+        self, img: np.ndarray, sigma: float = 0.0, noise: float = 0.0, noise_seed: int = 0, **params: Any
+    ) -> np.ndarray:
+        """Degrade one uint8 image ``(H, W, 3)``."""
+        generator = np.random.default_rng(noise_seed)
+        return maths.to_uint8(
+            maths.gaussian_noise_float(maths.gaussian_blur_float(img, sigma), noise, generator)
+        )
+
+    def condition(self, params: dict[str, Any]) -> list[float]:
+        """``[sigma, noise]``; zeros where nothing was done."""
+        return [params.get("sigma", 0.0), params.get("noise", 0.0)]
+
+
+class LowRes(Degradation):
+    """Reduced by Pillow's antialiased bicubic, then enlarged to the old size: SharpBench's `lowres` track.
+
+    Args:
+        scale: by how much, a number or ``[low, high]``, at least 1 (1 changes nothing); need not be whole.
+        p: share of images that are degraded.
+
+    Condition: ``[sigma, scale]`` with sigma 0, for no Gaussian is involved; ``[0, 1]`` is an untouched image.
+    """
+
+    condition_names: tuple[str, ...] = ("sigma", "scale")
+
+    def __init__(self, scale: Setting = (1.5, 4.0), p: float = 1.0) -> None:
+        super().__init__(p=p)
+        self.scale = self._range("scale", scale, 1.0)
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw the scale."""
+        return {"scale": self._draw(self.scale)}
+
+    def apply(self, img: np.ndarray, scale: float = 1.0, **params: Any) -> np.ndarray:
+        """Degrade one uint8 image ``(H, W, 3)``."""
+        return maths.low_res(img, scale)
+
+    def condition(self, params: dict[str, Any]) -> list[float]:
+        """``[0, scale]``."""
+        return [0.0, params.get("scale", 1.0)]
+
+
+class Conference(LowRes):
+    """A video call: low resolution, then lossy compression with 4:2:0 chroma (:class:`LowRes`, then a codec).
+
+    SharpBench's `conference` track is ``Conference(scale=2, quality=q, formats=["jpeg"])``.
+
+    Args:
+        scale: see :class:`LowRes`.
+        quality: of the codec, a whole number or ``[low, high]`` within 1…100.
+        formats: codecs, any of ``jpeg`` and ``webp``, of which one is drawn for every image.
+        p: share of images that are degraded.
+
+    Condition: ``[sigma, scale, quality]`` with sigma 0; ``[0, 1, 100]`` is an untouched image.
+    """
+
+    condition_names: tuple[str, ...] = ("sigma", "scale", "quality")
+
+    def __init__(
+        self,
+        scale: Setting = (1.5, 3.0),
+        quality: Setting = (25, 85),
+        formats: Sequence[str] = ("jpeg", "webp"),
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(scale=scale, p=p)
+        self.quality = self._whole_range("quality", quality, 1, 100)
+        self.formats = [formats] if isinstance(formats, str) else list(formats)
+        if not self.formats or any(name not in CODECS for name in self.formats):
+            raise ValueError(
+                f"Conference: formats must be one or more of {', '.join(CODECS)}; found {self.formats}"
+            )
+
+    def get_params(self) -> dict[str, Any]:
+        """Draw scale, quality and codec."""
+        return super().get_params() | {
+            "quality": self._draw_whole(self.quality),
+            "codec": self.formats[self._draw_whole((0, len(self.formats) - 1))],
+        }
+
+    def apply(
+        self, img: np.ndarray, scale: float = 1.0, quality: int = 100, codec: str = "jpeg", **params: Any
+    ) -> np.ndarray:
+        """Degrade one uint8 image ``(H, W, 3)``."""
+        return CODECS[codec](maths.low_res(img, scale), quality)
+
+    def condition(self, params: dict[str, Any]) -> list[float]:
+        """``[0, scale, quality]``."""
+        return [*super().condition(params), params.get("quality", 100)]
 
 
 def degrade(transform: Any, image: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray | None]:

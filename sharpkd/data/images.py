@@ -2,8 +2,8 @@
 
 What happens to unusual files: alpha and transparency are dropped (the colour beneath stays), grey is repeated
 to three channels, palettes are looked up, 16-bit samples are scaled by ``round(v / 257)``, CMYK is converted
-without a colour profile, EXIF orientation is applied, and of several frames the first is taken. ICC profiles are
-ignored.
+without a colour profile, EXIF orientation is applied, and of several frames the first is taken. ICC profiles
+are ignored.
 """
 
 from __future__ import annotations
