@@ -87,9 +87,7 @@ class ImageGrid(pl.Callback):
         if trainer.sanity_checking or not trainer.is_global_zero or not isinstance(outputs, Mapping):
             return
         for index in range(min(self.images - len(self._shown), len(batch))):
-            self._shown.append(
-                self._keep(batch, outputs["output"], index, getattr(pl_module, "teacher", None))
-            )
+            self._shown.append(self._keep(pl_module, batch, outputs["output"], index))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw every n-th time."""
@@ -114,15 +112,17 @@ class ImageGrid(pl.Callback):
         """Continue the count."""
         self._validations = state_dict["validations"]
 
-    def _keep(self, batch: Batch, output: Tensor, index: int, teacher: nn.Module | None) -> _Shown:
+    def _keep(self, module: pl.LightningModule, batch: Batch, output: Tensor, index: int) -> _Shown:
         sharp = to_pixels(batch.sharp[index])
-        small = batch.degraded if batch.low_res is None else batch.low_res
-        degraded = to_pixels(_enlarged(batch.degraded[index : index + 1], sharp.shape[:2])[0])
+        small = batch.degraded[index : index + 1]
+        degraded = to_pixels(_enlarged(small, sharp.shape[:2])[0])
         ratio = sharp.shape[1] // small.shape[-1]
         window = _on_whole_pixels(most_changed_window(sharp, degraded, self.size), ratio)
-        row = len(self._shown)
+        row, teacher = len(self._shown), getattr(module, "teacher", None)
         if teacher is not None and row not in self._teacher_pixels:
-            self._teacher_pixels[row] = _teacher_pixels(teacher, small, batch.condition, index, window, ratio)
+            told = batch.condition if getattr(module, "use_condition", False) else None
+            condition = None if told is None else told[index : index + 1]
+            self._teacher_pixels[row] = _teacher_pixels(teacher, small, condition, window, ratio)
         return _Shown(
             name=batch.name[index],
             sharp=window.cut(sharp),
@@ -155,12 +155,11 @@ def _on_whole_pixels(window: Window, ratio: int) -> Window:
 
 
 def _teacher_pixels(
-    teacher: nn.Module, small: Tensor, condition: Tensor | None, index: int, window: Window, ratio: int
+    teacher: nn.Module, small: Tensor, condition: Tensor | None, window: Window, ratio: int
 ) -> Pixels:
     top, left, size = (value // ratio for value in (window.top, window.left, window.size))
-    square = small[index : index + 1, :, top : top + size, left : left + size]
     with torch.no_grad():
-        output = teacher(square, None if condition is None else condition[index : index + 1])
+        output = teacher(small[..., top : top + size, left : left + size], condition)
     return to_pixels(_enlarged(output, (window.size, window.size))[0])
 
 

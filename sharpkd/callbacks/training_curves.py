@@ -14,6 +14,8 @@ from sharpkd.loggers.csv import read_series
 
 Series = dict[str, tuple[list[int], list[float]]]
 
+NOT_LOSSES = ("train/lr", "train/grad_norm")
+
 
 class TrainingCurves(pl.Callback):
     """Writes ``<run_dir>/curves.png`` from ``<run_dir>/logs/metrics.csv`` after validations and at the end.
@@ -60,14 +62,10 @@ def draw_curves(series: Series, path: Path) -> None:
         path: of the PNG to write.
     """
     panels = {
-        "loss terms, unweighted": {key: series[key] for key in series if key.startswith("train/")},
-        "validation PSNR (dB)": {
-            key: series[key] for key in series if "psnr" in key and not key.startswith("train/")
-        },
-        "validation SSIM, LPIPS": {
-            key: series[key] for key in series if key.startswith("val/") and ("ssim" in key or "lpips" in key)
-        },
-        "learning rate": {key: series[key] for key in series if key == "lr" or key.startswith("lr-")},
+        "training loss and its terms, unweighted": _chosen(series, "train/", without=NOT_LOSSES),
+        "validation PSNR (dB)": _chosen(series, "val/psnr"),
+        "validation SSIM, LPIPS": _chosen(series, "val/ssim") | _chosen(series, "val/lpips"),
+        "learning rate": _chosen(series, "train/lr"),
     }
     figure = Figure(figsize=(11, 7), layout="constrained")
     canvas = FigureCanvasAgg(figure)
@@ -76,6 +74,10 @@ def draw_curves(series: Series, path: Path) -> None:
     temporary = path.with_suffix(".part.png")
     canvas.print_png(str(temporary))
     temporary.replace(path)
+
+
+def _chosen(series: Series, prefix: str, without: tuple[str, ...] = ()) -> Series:
+    return {key: series[key] for key in series if key.startswith(prefix) and key not in without}
 
 
 def _panel(axes: Axes, title: str, lines: Series) -> None:
@@ -88,5 +90,5 @@ def _panel(axes: Axes, title: str, lines: Series) -> None:
         axes.legend(fontsize="small")
     else:
         axes.text(0.5, 0.5, "not logged", ha="center", va="center", transform=axes.transAxes, color="grey")
-    if title.startswith("loss") and any(value > 0 for _, values in lines.values() for value in values):
+    if "loss" in title and any(value > 0 for _, values in lines.values() for value in values):
         axes.set_yscale("log")
