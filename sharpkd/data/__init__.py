@@ -1,1 +1,6 @@
 """Files to batches."""
+
+from sharpkd.functional.torchvision_guard import define_missing_operators
+
+# pytorch_lightning imports torchmetrics, which imports torchvision.
+define_missing_operators()

@@ -1,0 +1,190 @@
+"""Decode each image once: a memory-mapped uint8 copy of every file.
+
+One ``.npy`` file an image, with a small ``.json`` record beside it, both named by the image's path. Entries
+are valid as long as the image's size and modification time are; unreadable images have a record that says why.
+Both files are put in place by a rename, and whoever builds holds a lock: processes can share the folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from sharpkd.data.benchmark_guard import pixel_hash
+from sharpkd.data.images import UnreadableImage, read_image
+
+try:
+    import fcntl
+except ImportError:  # Windows: without the lock two processes may do the same work twice, but do it correctly
+    fcntl = None  # type: ignore[assignment]
+
+# Every mapping holds a file descriptor, of which a process often has only 1024.
+OPEN_MAPPINGS = 256
+SECONDS_BEFORE_PROGRESS = 1.0
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """An image that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class _Record:
+    """What the cache knows of one image; ``error`` is empty for a readable one."""
+
+    path: str
+    size: int
+    modified_ns: int
+    shape: tuple[int, ...] = ()
+    pixel_hash: str = ""
+    error: str = ""
+
+
+class ImageCache:
+    """Decoded images of a list of files, memory-mapped.
+
+    Args:
+        files: the images; those that cannot be read, or are too small, are left out and listed in ``skipped``.
+        cache_dir: folder for the decoded copies (width * height * 3 bytes an image), made when it is missing.
+        min_side: the least width and height in pixels; smaller images are skipped.
+
+    Attributes:
+        files: the usable images, in the order given.
+        shapes: ``(H, W, 3)`` of each.
+        pixel_hashes: see :func:`sharpkd.data.benchmark_guard.pixel_hash`.
+        skipped: the rest.
+
+    ``cache[i]`` is a read-only uint8 RGB array ``(H, W, 3)``.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+
+    def __init__(self, files: Sequence[Path], cache_dir: str | Path, min_side: int = 1) -> None:
+        self.cache_dir = Path(cache_dir)
+        self.files: list[Path] = []
+        self.shapes: list[tuple[int, ...]] = []
+        self.pixel_hashes: list[str] = []
+        self.skipped: list[Skipped] = []
+        self._mappings: dict[int, np.ndarray] = {}
+        for path, record in zip(files, self._records(files), strict=True):
+            if record.error:
+                self.skipped.append(Skipped(path, record.error))
+            elif min(record.shape[:2]) < min_side:
+                height, width = record.shape[:2]
+                self.skipped.append(Skipped(path, f"{width}x{height} is smaller than {min_side}x{min_side}"))
+            else:
+                self.files.append(path)
+                self.shapes.append(record.shape)
+                self.pixel_hashes.append(record.pixel_hash)
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if index not in self._mappings:
+            if len(self._mappings) >= OPEN_MAPPINGS:
+                self._mappings.pop(next(iter(self._mappings)))
+            pixels = np.load(_entry(self.cache_dir, self.files[index], ".npy"), mmap_mode="r")
+            self._mappings[index] = np.asarray(pixels)
+        return self._mappings[index]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A pickled memory map is a full copy of its pixels; a worker opens its own instead.
+        return {**self.__dict__, "_mappings": {}}
+
+    def _records(self, files: Sequence[Path]) -> list[_Record]:
+        records = [_load_record(self.cache_dir, path) for path in files]
+        if None not in records:
+            return [record for record in records if record is not None]
+        self.cache_dir.mkdir(parents=True, exist_ok=True)
+        with _locked(self.cache_dir / "lock"):
+            missing = [path for path in dict.fromkeys(files) if _load_record(self.cache_dir, path) is None]
+            built = dict(_decode_all(missing, self.cache_dir))
+        loaded = (built.get(path) or _load_record(self.cache_dir, path) for path in files)
+        return [record or _decode(path, self.cache_dir) for path, record in zip(files, loaded, strict=True)]
+
+
+def _entry(cache_dir: Path, path: Path, suffix: str) -> Path:
+    return cache_dir / (hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:32] + suffix)
+
+
+def _load_record(cache_dir: Path, path: Path) -> _Record | None:
+    """The valid record of an image, or None where it has to be decoded."""
+    try:
+        stat = path.stat()
+        record = _Record(**json.loads(_entry(cache_dir, path, ".json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return None
+    if (record.size, record.modified_ns) != (stat.st_size, stat.st_mtime_ns):
+        return None
+    if not record.error and not _entry(cache_dir, path, ".npy").exists():
+        return None
+    return record
+
+
+def _decode_all(files: Sequence[Path], cache_dir: Path) -> Iterator[tuple[Path, _Record]]:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    progress = Progress(*columns)
+    task = progress.add_task("Decoding images once", total=len(files))
+    began = time.monotonic()
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        try:
+            for path, record in zip(files, pool.map(lambda path: _decode(path, cache_dir), files), strict=True):
+                if time.monotonic() - began > SECONDS_BEFORE_PROGRESS:
+                    progress.start()
+                progress.advance(task)
+                yield path, record
+        finally:
+            pool.shutdown(cancel_futures=True)
+            progress.stop()
+
+
+def _decode(path: Path, cache_dir: Path) -> _Record:
+    try:
+        stat = path.stat()
+    except OSError as error:
+        return _Record(str(path), 0, 0, error=error.strerror or str(error))
+    try:
+        image = read_image(path)
+    except UnreadableImage as error:
+        record = _Record(str(path), stat.st_size, stat.st_mtime_ns, error=error.reason)
+    else:
+        _write(_entry(cache_dir, path, ".npy"), lambda file: np.save(file, image))
+        record = _Record(str(path), stat.st_size, stat.st_mtime_ns, image.shape, pixel_hash(image))
+    text = json.dumps(asdict(record)).encode()
+    _write(_entry(cache_dir, path, ".json"), lambda file: file.write(text))
+    return record
+
+
+def _write(path: Path, write: Any) -> None:
+    """Write to a file of our own, then rename: a reader sees the old file or the new one, never half of one."""
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.part")
+    try:
+        with temporary.open("wb") as file:
+            write(file)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[IO[bytes]]:
+    with path.open("ab") as file:
+        if fcntl is not None:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield file

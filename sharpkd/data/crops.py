@@ -1,0 +1,210 @@
+"""Random training crops and whole validation images, degraded."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from sharpkd.data.albumentations_guard import A
+from sharpkd.data.batch import Batch
+from sharpkd.data.cache import ImageCache
+from sharpkd.data.degradation import degrade, name_seed
+
+# Interpolating at a free angle softens the image; reducing it afterwards by this factor hides that.
+MIN_REDUCTION_FOR_ROTATION = 1.5
+# Bicubic interpolation reads two pixels beyond the window.
+ROTATION_MARGIN = 2
+
+
+def to_tensor(image: np.ndarray) -> Tensor:
+    """``(H, W, 3)`` uint8 -> ``(1, 3, H, W)`` float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float().div_(255)
+
+
+def make_pair(sharp: np.ndarray, degradation: Any, seed: int, name: str, scale: int = 1) -> Batch:
+    """Degrade one image and make it a batch of one.
+
+    Args:
+        sharp: ``(H, W, 3)`` uint8 RGB.
+        degradation: any albumentations transform.
+        seed: decides what it does.
+        name: for messages and pictures.
+        scale: how many times smaller the degraded image must be.
+
+    Raises:
+        ValueError: the degraded image has another size.
+    """
+    degraded, condition = degrade(degradation, sharp, seed)
+    if degraded.shape[0] * scale != sharp.shape[0] or degraded.shape[1] * scale != sharp.shape[1]:
+        raise ValueError(
+            f"{type(degradation).__name__} made {degraded.shape} of {sharp.shape}: "
+            f"with scale {scale} the degraded image must be {scale} times smaller than the sharp one"
+        )
+    return Batch(
+        degraded=to_tensor(degraded),
+        sharp=to_tensor(sharp),
+        name=[name],
+        condition=None if condition is None else torch.from_numpy(condition)[None],
+    )
+
+
+def smallest_side(crop_size: int, rotation: float = 0.0, reduction: float = 1.0) -> int:
+    """The least width and height of an image, in pixels, from which every crop can be cut."""
+    window = math.ceil(crop_size * reduction)
+    if rotation == 0:
+        return window
+    return _rotated_side(window, math.radians(min(rotation, 45.0)))
+
+
+def _rotated_side(window: int, angle: float) -> int:
+    return math.ceil(window * (abs(math.cos(angle)) + abs(math.sin(angle)))) + 2 * ROTATION_MARGIN
+
+
+class CropDataset(Dataset[Batch]):
+    """Random crops, flipped, turned and degraded.
+
+    A key ``(epoch, index)`` gives image ``index % len(cache)``; all that is random about the sample follows from
+    (seed, epoch, index), so it does not depend on workers, ranks or what was loaded before.
+
+    Args:
+        cache: decoded images, all at least :func:`smallest_side` large.
+        degradation: any albumentations transform.
+        crop_size: pixels, of the sharp crop.
+        crops_per_image: crops from each image an epoch.
+        fixed_crops: this many crops instead, the images cycled, the same in every epoch (the epoch is ignored).
+        rotation: largest angle of the free rotation in degrees, either way; 0 turns by multiples of 90 only.
+        reduction: a window this many times larger is cut and reduced to ``crop_size`` (area average).
+        seed: of everything random here.
+        scale: how many times smaller the degraded crop is.
+
+    Raises:
+        ValueError: a setting is out of range, or a rotation without enough reduction to keep the target sharp.
+    """
+
+    def __init__(
+        self,
+        cache: ImageCache,
+        degradation: Any,
+        crop_size: int = 128,
+        crops_per_image: int = 4,
+        fixed_crops: int | None = None,
+        rotation: float = 0.0,
+        reduction: float = 1.0,
+        seed: int = 0,
+        scale: int = 1,
+    ) -> None:
+        check_crop_settings(crop_size, crops_per_image, fixed_crops, rotation, reduction, scale)
+        self.cache = cache
+        self.degradation = degradation
+        self.crop_size = crop_size
+        self.crops_per_image = crops_per_image
+        self.fixed_crops = fixed_crops
+        self.rotation = rotation
+        self.reduction = reduction
+        self.seed = seed
+        self.scale = scale
+        self._turn = A.D4(p=1.0)
+
+    def __len__(self) -> int:
+        return self.fixed_crops or len(self.cache) * self.crops_per_image
+
+    def __getitem__(self, key: tuple[int, int]) -> Batch:
+        epoch, index = key
+        entropy = (self.seed, 0 if self.fixed_crops else epoch, index)
+        random = np.random.default_rng(np.random.SeedSequence(entropy))
+        image = index % len(self.cache)
+        window = self._window(self.cache[image], random)
+        turn_seed, degradation_seed = (int(seed) for seed in random.integers(0, 2**31, size=2))
+        self._turn.set_random_seed(turn_seed)
+        sharp = np.ascontiguousarray(self._turn(image=window)["image"])
+        return make_pair(sharp, self.degradation, degradation_seed, self.cache.files[image].stem, self.scale)
+
+    def _window(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
+        window = math.ceil(self.crop_size * self.reduction)
+        angle = math.radians(random.uniform(-self.rotation, self.rotation)) if self.rotation else 0.0
+        side = _rotated_side(window, angle) if angle else window
+        top, left = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
+        crop = np.ascontiguousarray(image[top : top + side, left : left + side])
+        if angle:
+            crop = _rotate(crop, angle, window)
+        if window == self.crop_size:
+            return crop
+        return cv2.resize(crop, (self.crop_size, self.crop_size), interpolation=cv2.INTER_AREA)
+
+
+def _rotate(image: np.ndarray, angle: float, window: int) -> np.ndarray:
+    """The central ``window`` x ``window`` pixels of a square image turned by ``angle`` (radians)."""
+    centre = (image.shape[0] - 1) / 2
+    matrix = cv2.getRotationMatrix2D((centre, centre), math.degrees(angle), 1.0)
+    matrix[:, 2] += (window - 1) / 2 - centre
+    return cv2.warpAffine(image, matrix, (window, window), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+
+
+def check_crop_settings(
+    crop_size: int,
+    crops_per_image: int,
+    fixed_crops: int | None,
+    rotation: float,
+    reduction: float,
+    scale: int,
+) -> None:
+    """Settings of :class:`CropDataset` that can be checked before any image is read.
+
+    Raises:
+        ValueError: names the setting, what it is and what it may be.
+    """
+    for name, value in (("crop_size", crop_size), ("crops_per_image", crops_per_image), ("scale", scale)):
+        if value < 1:
+            raise ValueError(f"data.{name} must be at least 1, got {value}")
+    if fixed_crops is not None and fixed_crops < 1:
+        raise ValueError(f"data.fixed_crops must be at least 1, or null, got {fixed_crops}")
+    if crop_size % scale:
+        raise ValueError(f"data.crop_size must be a multiple of the scale {scale}, got {crop_size}")
+    if not 0 <= rotation <= 180:
+        raise ValueError(f"data.rotation must be in [0, 180] degrees, got {rotation}")
+    if reduction < 1:
+        raise ValueError(f"data.reduction must be at least 1, got {reduction}")
+    if rotation and reduction < MIN_REDUCTION_FOR_ROTATION:
+        raise ValueError(
+            f"data.rotation={rotation} needs data.reduction of at least {MIN_REDUCTION_FOR_ROTATION}, got {reduction}: "
+            "turning by a free angle interpolates, and a softened target teaches the net to blur"
+        )
+
+
+class WholeImageDataset(Dataset[Batch]):
+    """Whole images or their centres, each degraded the same way every time (seeded by its name).
+
+    Args:
+        cache: decoded images.
+        degradation: any albumentations transform.
+        crop: side of a centre crop in pixels; None takes the whole image, cut to a multiple of ``scale``.
+        scale: how many times smaller the degraded image is.
+    """
+
+    def __init__(self, cache: ImageCache, degradation: Any, crop: int | None = None, scale: int = 1) -> None:
+        self.cache = cache
+        self.degradation = degradation
+        self.crop = crop
+        self.scale = scale
+
+    def __len__(self) -> int:
+        return len(self.cache)
+
+    def __getitem__(self, index: int) -> Batch:
+        name = self.cache.files[index].stem
+        sharp = centre_crop(self.cache[index], self.crop, self.scale)
+        return make_pair(sharp, self.degradation, name_seed(name), name, self.scale)
+
+
+def centre_crop(image: np.ndarray, crop: int | None, multiple_of: int = 1) -> np.ndarray:
+    """A contiguous copy of the central ``crop`` x ``crop`` pixels (None: all), cut to a multiple."""
+    height, width = (extent if crop is None else crop for extent in image.shape[:2])
+    height, width = height - height % multiple_of, width - width % multiple_of
+    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+    return np.ascontiguousarray(image[top : top + height, left : left + width]).copy()

@@ -1,0 +1,201 @@
+"""From lists of image files to training and validation batches."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import pytorch_lightning as pl
+from torch.utils.data import DataLoader
+
+from sharpkd.data.batch import Batch, collate
+from sharpkd.data.benchmark_guard import refuse_benchmark_images
+from sharpkd.data.cache import ImageCache, Skipped
+from sharpkd.data.crops import CropDataset, WholeImageDataset, check_crop_settings, smallest_side
+from sharpkd.data.loader import ResumableLoader, one_thread
+from sharpkd.data.sampler import EpochSampler
+
+
+class Source(Protocol):
+    """Where image files come from."""
+
+    def prepare(self) -> None:
+        """Get the files onto this machine (called by one process)."""
+
+    def train_files(self) -> list[Path]:
+        """Files to train on."""
+
+    def val_files(self) -> list[Path]:
+        """Files to validate on, none of them trained on."""
+
+    def __str__(self) -> str:
+        """Where it looks, for messages."""
+
+
+class ImageDataModule(pl.LightningDataModule):
+    """Random crops for training and whole images for validation, from any :class:`Source`.
+
+    Args:
+        source: which files.
+        degradation: any albumentations transform; makes the net's input from the sharp image.
+        cache_dir: folder for decoded images (width * height * 3 bytes each).
+        batch_size: crops a process takes at once.
+        crop_size: pixels.
+        crops_per_image: crops from each image an epoch.
+        fixed_crops: train on this many crops, drawn once, instead.
+        rotation: largest free angle in degrees; needs ``reduction`` of at least 1.5.
+        reduction: cut windows this many times larger and reduce them to ``crop_size``.
+        val_crop: validate on centre crops of this many pixels, in batches; None takes whole images one by one.
+        val_limit: validate on at most this many images, spread evenly over the files.
+        workers: loading processes; 0 loads in the training process.
+        seed: of crops, flips, degradations and their order; validation does not depend on it.
+        scale: how many times smaller the degraded image is.
+        strict: an unusable image is an error instead of a warning.
+
+    Raises:
+        ValueError: a setting is out of range, a training image belongs to the benchmark, or ``strict`` and an image
+            is unusable.
+        FileNotFoundError: there is no usable image.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        degradation: Any,
+        cache_dir: str | Path,
+        batch_size: int = 16,
+        crop_size: int = 128,
+        crops_per_image: int = 4,
+        fixed_crops: int | None = None,
+        rotation: float = 0.0,
+        reduction: float = 1.0,
+        val_crop: int | None = None,
+        val_limit: int | None = None,
+        workers: int = 1,
+        seed: int = 0,
+        scale: int = 1,
+        strict: bool = False,
+    ) -> None:
+        super().__init__()
+        check_crop_settings(crop_size, crops_per_image, fixed_crops, rotation, reduction, scale)
+        for name, value in (("val_crop", val_crop), ("val_limit", val_limit)):
+            if value is not None and value < 1:
+                raise ValueError(f"data.{name} must be at least 1, or null, got {value}")
+        self.source = source
+        self.degradation = degradation
+        self.cache_dir = Path(cache_dir)
+        self.batch_size = batch_size
+        self.crop_size = crop_size
+        self.crops_per_image = crops_per_image
+        self.fixed_crops = fixed_crops
+        self.rotation = rotation
+        self.reduction = reduction
+        self.val_crop = val_crop
+        self.val_limit = val_limit
+        self.workers = workers
+        self.seed = seed
+        self.scale = scale
+        self.strict = strict
+        self._train_cache: ImageCache | None = None
+        self._val_cache: ImageCache | None = None
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        # A subclass names its own settings and passes the rest on as **settings: show a reader of the signature all.
+        super().__init_subclass__(**kwargs)
+        own = [p for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind != p.VAR_KEYWORD]
+        named = {"source", *(p.name for p in own)}
+        base = inspect.signature(ImageDataModule.__init__).parameters
+        rest = [p.replace(kind=p.KEYWORD_ONLY) for p in list(base.values())[1:] if p.name not in named]
+        cls.__signature__ = inspect.Signature([*own, *rest])  # type: ignore[attr-defined]
+
+    def prepare_data(self) -> None:
+        """Get the files and decode them once (Lightning calls this in one process of a machine)."""
+        self.source.prepare()
+        self._open_train()
+        self._open_val()
+
+    def setup(self, stage: str | None = None) -> None:
+        """Open the decoded images."""
+        if stage in (None, "fit") and self._train_cache is None:
+            self._train_cache = self._open_train()
+            self._report(self._train_cache.skipped, "training")
+        if self._val_cache is None:
+            self._val_cache = self._open_val()
+            self._report(self._val_cache.skipped, "validation")
+
+    def train_dataloader(self) -> ResumableLoader:
+        """Batches of crops; continues in the middle of an epoch after a resume."""
+        if self._train_cache is None:
+            self.setup("fit")
+        dataset = CropDataset(
+            self._train_cache,  # type: ignore[arg-type]
+            self.degradation,
+            crop_size=self.crop_size,
+            crops_per_image=self.crops_per_image,
+            fixed_crops=self.fixed_crops,
+            rotation=self.rotation,
+            reduction=self.reduction,
+            seed=self.seed,
+            scale=self.scale,
+        )
+        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        sampler = EpochSampler(len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size)
+        finished = None if self.trainer is None else self._finished_batches
+        return ResumableLoader(dataset, sampler, self.workers, self._pin_memory, finished)
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Whole images one by one, or batches of centre crops; the same in every process and every run."""
+        if self._val_cache is None:
+            self.setup("validate")
+        dataset = WholeImageDataset(self._val_cache, self.degradation, self.val_crop, self.scale)  # type: ignore[arg-type]
+        return DataLoader(
+            dataset,
+            batch_size=1 if self.val_crop is None else self.batch_size,
+            num_workers=self.workers,
+            collate_fn=collate,
+            pin_memory=self._pin_memory,
+            worker_init_fn=one_thread,
+            persistent_workers=self.workers > 0,
+        )
+
+    @property
+    def _pin_memory(self) -> bool:
+        return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+
+    def _finished_batches(self) -> int:
+        assert self.trainer is not None
+        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+
+    def _open_train(self) -> ImageCache:
+        cache = self._open(self.source.train_files(), smallest_side(self.crop_size, self.rotation, self.reduction))
+        refuse_benchmark_images(zip(cache.files, cache.pixel_hashes, strict=True))
+        return cache
+
+    def _open_val(self) -> ImageCache:
+        files = self.source.val_files()
+        cache = self._open(files, self.val_crop or self.scale)
+        if self.val_limit is None or self.val_limit >= len(cache):
+            return cache
+        chosen = [cache.files[i * len(cache) // self.val_limit] for i in range(self.val_limit)]
+        return ImageCache(chosen, self.cache_dir)
+
+    def _open(self, files: Sequence[Path], min_side: int) -> ImageCache:
+        cache = ImageCache(files, self.cache_dir, min_side)
+        if self.strict and cache.skipped:
+            raise ValueError(f"data.strict=true, and {_listed(cache.skipped)}")
+        if not cache.files:
+            found = f"the {_listed(cache.skipped)}" if cache.skipped else "there is none"
+            raise FileNotFoundError(f"no usable image in {self.source}: {found}")
+        return cache
+
+    def _report(self, skipped: Sequence[Skipped], use: str) -> None:
+        if skipped and (self.trainer is None or self.trainer.is_global_zero):
+            warnings.warn(f"{use} goes on without {_listed(skipped)}", stacklevel=2)
+
+
+def _listed(skipped: Sequence[Skipped]) -> str:
+    lines = "".join(f"\n  {entry.path}: {entry.reason}" for entry in skipped)
+    return f"{len(skipped)} unusable image(s):{lines}"
