@@ -1,7 +1,7 @@
 """Keep benchmark images out of training.
 
 The hashes of SharpBench (Set5, Set14, BSD100, Kodak24 and every fourth image of Urban100) are in
-``sharpbench_hashes.txt`` beside this file. They are made from decoded pixels, so the file format does not matter.
+``sharpbench_hashes.txt`` beside this file. They are made from decoded pixels, whatever the file format.
 The list is rewritten by::
 
     python -m sharpkd.data.benchmark_guard EVAL_DIR > sharpkd/data/sharpbench_hashes.txt
@@ -34,8 +34,8 @@ def pixel_hash(image: np.ndarray) -> str:
 def sharpbench_hashes() -> dict[str, str]:
     """Pixel hash -> ``set/file`` of each benchmark image."""
     text = (files("sharpkd.data") / "sharpbench_hashes.txt").read_text(encoding="utf-8")
-    pairs = (line.split(maxsplit=1) for line in text.splitlines() if line and not line.startswith("#"))
-    return {digest: name for digest, name in pairs}
+    lines = (line for line in text.splitlines() if line and not line.startswith("#"))
+    return {digest: name for digest, _, name in (line.partition(" ") for line in lines)}
 
 
 def refuse_benchmark_images(images: Iterable[tuple[Path, str]]) -> None:

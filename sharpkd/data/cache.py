@@ -1,7 +1,7 @@
 """Decode each image once: a memory-mapped uint8 copy of every file.
 
-One ``.npy`` file an image, with a small ``.json`` record beside it, both named by the image's path. Entries
-are valid as long as the image's size and modification time are; unreadable images have a record that says why.
+One ``.npy`` file an image, with a small ``.json`` record beside it, both named by the image's path. An entry
+is valid as long as the image's size and modification time are; an unreadable image's record says why.
 Both files are put in place by a rename, and whoever builds holds a lock: processes can share the folder.
 """
 
@@ -58,7 +58,7 @@ class ImageCache:
     """Decoded images of a list of files, memory-mapped.
 
     Args:
-        files: the images; those that cannot be read, or are too small, are left out and listed in ``skipped``.
+        files: the images; those that cannot be read or are too small are listed in ``skipped`` instead.
         cache_dir: folder for the decoded copies (width * height * 3 bytes an image), made when it is missing.
         min_side: the least width and height in pixels; smaller images are skipped.
 
@@ -144,14 +144,16 @@ def _decode_all(files: Sequence[Path], cache_dir: Path) -> Iterator[tuple[Path, 
     began = time.monotonic()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         try:
-            for path, record in zip(files, pool.map(lambda path: _decode(path, cache_dir), files), strict=True):
-                if time.monotonic() - began > SECONDS_BEFORE_PROGRESS:
+            records = pool.map(lambda path: _decode(path, cache_dir), files)
+            for path, record in zip(files, records, strict=True):
+                if not progress.live.is_started and time.monotonic() - began > SECONDS_BEFORE_PROGRESS:
                     progress.start()
                 progress.advance(task)
                 yield path, record
         finally:
             pool.shutdown(cancel_futures=True)
-            progress.stop()
+            if progress.live.is_started:
+                progress.stop()
 
 
 def _decode(path: Path, cache_dir: Path) -> _Record:
@@ -172,7 +174,7 @@ def _decode(path: Path, cache_dir: Path) -> _Record:
 
 
 def _write(path: Path, write: Any) -> None:
-    """Write to a file of our own, then rename: a reader sees the old file or the new one, never half of one."""
+    """Write to a file of our own, then rename: readers see the old file or the new one, never half of one."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.{time.monotonic_ns()}.part")
     try:
         with temporary.open("wb") as file:

@@ -69,22 +69,22 @@ def _rotated_side(window: int, angle: float) -> int:
 class CropDataset(Dataset[Batch]):
     """Random crops, flipped, turned and degraded.
 
-    A key ``(epoch, index)`` gives image ``index % len(cache)``; all that is random about the sample follows from
-    (seed, epoch, index), so it does not depend on workers, ranks or what was loaded before.
+    A key ``(epoch, index)`` gives image ``index % len(cache)``; all that is random about the sample follows
+    from (seed, epoch, index), so it does not depend on workers, ranks or what was loaded before.
 
     Args:
         cache: decoded images, all at least :func:`smallest_side` large.
         degradation: any albumentations transform.
         crop_size: pixels, of the sharp crop.
         crops_per_image: crops from each image an epoch.
-        fixed_crops: this many crops instead, the images cycled, the same in every epoch (the epoch is ignored).
+        fixed_crops: this many crops instead, the images cycled, the same in every epoch.
         rotation: largest angle of the free rotation in degrees, either way; 0 turns by multiples of 90 only.
         reduction: a window this many times larger is cut and reduced to ``crop_size`` (area average).
         seed: of everything random here.
         scale: how many times smaller the degraded crop is.
 
     Raises:
-        ValueError: a setting is out of range, or a rotation without enough reduction to keep the target sharp.
+        ValueError: a setting is out of range, or the reduction too small to keep a turned target sharp.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ def _rotate(image: np.ndarray, angle: float, window: int) -> np.ndarray:
     centre = (image.shape[0] - 1) / 2
     matrix = cv2.getRotationMatrix2D((centre, centre), math.degrees(angle), 1.0)
     matrix[:, 2] += (window - 1) / 2 - centre
-    return cv2.warpAffine(image, matrix, (window, window), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT_101)
+    return cv2.warpAffine(image, matrix, (window, window), flags=cv2.INTER_CUBIC)
 
 
 def check_crop_settings(
@@ -172,8 +172,8 @@ def check_crop_settings(
         raise ValueError(f"data.reduction must be at least 1, got {reduction}")
     if rotation and reduction < MIN_REDUCTION_FOR_ROTATION:
         raise ValueError(
-            f"data.rotation={rotation} needs data.reduction of at least {MIN_REDUCTION_FOR_ROTATION}, got {reduction}: "
-            "turning by a free angle interpolates, and a softened target teaches the net to blur"
+            f"data.rotation={rotation} needs data.reduction of at least {MIN_REDUCTION_FOR_ROTATION}, "
+            f"got {reduction}: turning by a free angle softens the target, which teaches the net to blur"
         )
 
 

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, get_type_hints
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -48,7 +48,7 @@ class ImageDataModule(pl.LightningDataModule):
         fixed_crops: train on this many crops, drawn once, instead.
         rotation: largest free angle in degrees; needs ``reduction`` of at least 1.5.
         reduction: cut windows this many times larger and reduce them to ``crop_size``.
-        val_crop: validate on centre crops of this many pixels, in batches; None takes whole images one by one.
+        val_crop: validate on centre crops of this many pixels, in batches; None takes whole images singly.
         val_limit: validate on at most this many images, spread evenly over the files.
         workers: loading processes; 0 loads in the training process.
         seed: of crops, flips, degradations and their order; validation does not depend on it.
@@ -56,8 +56,8 @@ class ImageDataModule(pl.LightningDataModule):
         strict: an unusable image is an error instead of a warning.
 
     Raises:
-        ValueError: a setting is out of range, a training image belongs to the benchmark, or ``strict`` and an image
-            is unusable.
+        ValueError: a setting is out of range, a training image belongs to the benchmark, or ``strict`` and an
+            image is unusable.
         FileNotFoundError: there is no usable image.
     """
 
@@ -103,13 +103,15 @@ class ImageDataModule(pl.LightningDataModule):
         self._val_cache: ImageCache | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        # A subclass names its own settings and passes the rest on as **settings: show a reader of the signature all.
+        # A subclass names its own settings and passes the rest on as **settings; its signature shows them
+        # all, so that a configuration can be checked against it.
         super().__init_subclass__(**kwargs)
-        own = [p for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.kind != p.VAR_KEYWORD]
+        own = [p for p in _parameters(cls) if p.kind != p.VAR_KEYWORD]
         named = {"source", *(p.name for p in own)}
-        base = inspect.signature(ImageDataModule.__init__).parameters
-        rest = [p.replace(kind=p.KEYWORD_ONLY) for p in list(base.values())[1:] if p.name not in named]
+        rest = [p.replace(kind=p.KEYWORD_ONLY) for p in _parameters(ImageDataModule) if p.name not in named]
         cls.__signature__ = inspect.Signature([*own, *rest])  # type: ignore[attr-defined]
+        hints = get_type_hints(ImageDataModule.__init__)
+        cls.__init__.__annotations__.update({p.name: hints[p.name] for p in rest})
 
     def prepare_data(self) -> None:
         """Get the files and decode them once (Lightning calls this in one process of a machine)."""
@@ -141,9 +143,10 @@ class ImageDataModule(pl.LightningDataModule):
             seed=self.seed,
             scale=self.scale,
         )
-        rank, world_size = (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)
+        trainer = self.trainer
+        rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         sampler = EpochSampler(len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size)
-        finished = None if self.trainer is None else self._finished_batches
+        finished = None if trainer is None else self._finished_batches
         return ResumableLoader(dataset, sampler, self.workers, self._pin_memory, finished)
 
     def val_dataloader(self) -> DataLoader[Batch]:
@@ -167,10 +170,12 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _finished_batches(self) -> int:
         assert self.trainer is not None
-        return self.trainer.fit_loop.epoch_loop.batch_progress.current.processed
+        progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
+        return progress.processed  # type: ignore[attr-defined]
 
     def _open_train(self) -> ImageCache:
-        cache = self._open(self.source.train_files(), smallest_side(self.crop_size, self.rotation, self.reduction))
+        least = smallest_side(self.crop_size, self.rotation, self.reduction)
+        cache = self._open(self.source.train_files(), least)
         refuse_benchmark_images(zip(cache.files, cache.pixel_hashes, strict=True))
         return cache
 
@@ -194,6 +199,10 @@ class ImageDataModule(pl.LightningDataModule):
     def _report(self, skipped: Sequence[Skipped], use: str) -> None:
         if skipped and (self.trainer is None or self.trainer.is_global_zero):
             warnings.warn(f"{use} goes on without {_listed(skipped)}", stacklevel=2)
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    return list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
 
 
 def _listed(skipped: Sequence[Skipped]) -> str:

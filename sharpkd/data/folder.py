@@ -17,8 +17,8 @@ class FolderSource:
     Args:
         train_dir: folder or folders to train on.
         val_dir: folder or folders to validate on; None holds out a share of the training images instead.
-        val_fraction: that share, in (0, 1). Files are chosen by a hash of their names, so that adding a file does
-            not move the others from one side to the other.
+        val_fraction: that share, in (0, 1). Files are chosen by a hash of their names, so that adding a file
+            does not move the others from one side to the other.
 
     Raises:
         ValueError: no folder is given, or the share is out of range.

@@ -20,20 +20,20 @@ def one_thread(worker: int) -> None:
 class ResumableLoader(DataLoader[Batch]):
     """Batches of an :class:`EpochSampler`, with Lightning's protocol for stateful loaders.
 
-    ``state_dict()`` is ``{"epoch": e, "batches": b}``: b batches of epoch e are done. After ``load_state_dict``
-    an iteration over epoch e starts with batch b, the same batches an uninterrupted run sees, whatever the number
-    of workers; skipped batches cost nothing. Other epochs start at their beginning. ``len`` is always the whole
-    epoch.
+    ``state_dict()`` is ``{"epoch": e, "batches": b}``: b batches of epoch e are done. After
+    ``load_state_dict`` an iteration over epoch e starts with batch b and gives what an uninterrupted run
+    sees, whatever the number of workers; skipped batches cost nothing. Other epochs start at their
+    beginning. ``len`` is always the whole epoch.
 
-    An iteration begins with its first ``next``, not with ``iter``: Lightning calls ``iter`` before ``set_epoch``.
+    An iteration begins with its first ``next``, not with ``iter``: Lightning calls ``set_epoch`` in between.
 
     Args:
         dataset: takes the sampler's keys, returns a :class:`Batch` of one image.
         sampler: order, epoch and batch size.
         workers: processes; 0 loads in this one.
         pin_memory: copy batches to page-locked memory.
-        finished: how many batches of this epoch the consumer has finished. Without it a batch counts as done when
-            it is handed out; with it a batch that was handed out but not finished comes again after a resume.
+        finished: how many batches of this epoch the consumer has finished. Without it a batch counts as done
+            when it is handed out; with it a batch in progress comes again after a resume.
     """
 
     sampler: EpochSampler
@@ -60,6 +60,7 @@ class ResumableLoader(DataLoader[Batch]):
         self._finished = finished
         self._epoch = sampler.epoch
         self._batches = 0
+        self._started = False
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
         if self.sampler.epoch != self._epoch or self._started:
@@ -81,15 +82,13 @@ class ResumableLoader(DataLoader[Batch]):
         """Continue there.
 
         Raises:
-            ValueError: the state is beyond the end of an epoch, so it belongs to other data or another batch size.
+            ValueError: the state is beyond an epoch's end, so it belongs to other data or another batch size.
         """
         epoch, batches = int(state_dict["epoch"]), int(state_dict["batches"])
         if not 0 <= batches <= len(self):
             raise ValueError(
                 f"the checkpoint is {batches} batches into an epoch that has {len(self)}: "
-                "it was made with other data or another data.batch_size; resume with the settings it was made with"
+                "it was made with other data or another data.batch_size; resume with the same settings"
             )
         self.sampler.set_epoch(epoch)
         self._epoch, self._batches, self._started = epoch, batches, False
-
-    _started = False

@@ -12,8 +12,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Keys ``(epoch, index)`` of one rank, in whole global batches.
 
     An epoch's order is a permutation drawn from (seed, epoch), cut to whole global batches of
-    ``batch_size * world_size``. Position p goes to rank ``p % world_size``, so the ranks' k-th batches together
-    are the k-th batch of a single process with a ``world_size`` times larger batch.
+    ``batch_size * world_size``. Position p goes to rank ``p % world_size``, so the ranks' k-th batches
+    together are the k-th batch of a single process with a ``world_size`` times larger batch.
 
     Args:
         n: samples in an epoch; indices run from 0 to n - 1.
@@ -61,6 +61,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch, first = self.epoch, self.first_batch * self.batch_size
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.n) if self.shuffle else np.arange(self.n)
+        random = np.random.default_rng((self.seed, epoch))
+        order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
         own = order[: len(self) * self.world_size][self.rank :: self.world_size]
         return ((epoch, int(index)) for index in own[first:])
