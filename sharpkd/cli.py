@@ -77,6 +77,7 @@ def info(
     """Tell what a model file holds."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     sharpener = _open(model, EngineChoice.auto, None)
     about = sharpener.info
@@ -92,9 +93,11 @@ def info(
         **{key: str(value) for key, value in about.metadata.items()},
     }
     table = Table(show_header=False, box=None)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(name, value)
-    Console(soft_wrap=True).print(table, markup=False)
+        table.add_row(name, Text(value))
+    Console().print(table)
 
 
 def main() -> None:

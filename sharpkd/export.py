@@ -125,9 +125,16 @@ def _traced(net: nn.Module, info: ModelInfo, opset: int) -> onnx.ModelProto:
     if program is None:
         raise ValueError(f"{info.net}: PyTorch's ONNX exporter returned nothing")
     model = program.model_proto
+    _strip_traces(model.graph)
     for key, value in metadata_of(info).items():
         model.metadata_props.add(key=key, value=value)
     return model
+
+
+def _strip_traces(graph: onnx.GraphProto) -> None:
+    """Remove what the exporter notes for debugging: stack traces with the paths of this machine."""
+    for described in (graph, *graph.node, *graph.input, *graph.output, *graph.value_info, *graph.initializer):
+        del described.metadata_props[:]
 
 
 def _largest_difference(net: nn.Module, model: Path, sizes: Sequence[Sequence[int]]) -> float:
