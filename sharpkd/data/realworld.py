@@ -34,7 +34,7 @@ class RealWorld(Degradation):
         p: share of images that are degraded at all.
 
     Condition: ``[sigma, noise, quality, scale]``. Sigma is that of the Gaussian with the same variance as all
-    blurs together (averaged over both axes; resizing is not counted), quality 100 and scale 1 mean not applied.
+    blurs together (the mean of both axes; resizing is not counted), quality 100 and scale 1 mean not applied.
     """
 
     condition_names = ("sigma", "noise", "quality", "scale")
