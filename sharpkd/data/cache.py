@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sharpkd.data.benchmark_guard import pixel_hash
@@ -139,7 +140,7 @@ def _load_record(cache_dir: Path, path: Path) -> _Record | None:
 
 def _decode_all(files: Sequence[Path], cache_dir: Path) -> Iterator[tuple[Path, _Record]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns)
+    progress = Progress(*columns, console=Console(stderr=True))
     task = progress.add_task("Decoding images once", total=len(files))
     began = time.monotonic()
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
@@ -180,6 +181,12 @@ def _write(path: Path, write: Any) -> None:
         with temporary.open("wb") as file:
             write(file)
         temporary.replace(path)
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"the cache of decoded images in {path.parent} cannot be written ({error.strerror or error}); "
+            "make room, or choose another folder with paths.cache_root=FOLDER",
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 

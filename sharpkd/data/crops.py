@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -13,13 +15,24 @@ from torch.utils.data import Dataset
 
 from sharpkd.data.albumentations_guard import A
 from sharpkd.data.batch import Batch
-from sharpkd.data.cache import ImageCache
 from sharpkd.data.degradation import degrade, name_seed
 
 # Interpolating at a free angle softens the image; reducing it afterwards by this factor hides that.
 MIN_REDUCTION_FOR_ROTATION = 1.5
 # Bicubic interpolation reads two pixels beyond the window.
 ROTATION_MARGIN = 2
+
+
+class Images(Protocol):
+    """Decoded images, such as an :class:`sharpkd.data.cache.ImageCache`."""
+
+    @property
+    def files(self) -> Sequence[Path]:
+        """Where each came from."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> np.ndarray: ...
 
 
 def to_tensor(image: np.ndarray) -> Tensor:
@@ -69,11 +82,11 @@ def _rotated_side(window: int, angle: float) -> int:
 class CropDataset(Dataset[Batch]):
     """Random crops, flipped, turned and degraded.
 
-    A key ``(epoch, index)`` gives image ``index % len(cache)``; all that is random about the sample follows
+    A key ``(epoch, index)`` gives image ``index % len(images)``; all that is random about the sample follows
     from (seed, epoch, index), so it does not depend on workers, ranks or what was loaded before.
 
     Args:
-        cache: decoded images, all at least :func:`smallest_side` large.
+        images: decoded, all at least :func:`smallest_side` large.
         degradation: any albumentations transform.
         crop_size: pixels, of the sharp crop.
         crops_per_image: crops from each image an epoch.
@@ -89,7 +102,7 @@ class CropDataset(Dataset[Batch]):
 
     def __init__(
         self,
-        cache: ImageCache,
+        images: Images,
         degradation: Any,
         crop_size: int = 128,
         crops_per_image: int = 4,
@@ -100,7 +113,7 @@ class CropDataset(Dataset[Batch]):
         scale: int = 1,
     ) -> None:
         check_crop_settings(crop_size, crops_per_image, fixed_crops, rotation, reduction, scale)
-        self.cache = cache
+        self.images = images
         self.degradation = degradation
         self.crop_size = crop_size
         self.crops_per_image = crops_per_image
@@ -112,18 +125,18 @@ class CropDataset(Dataset[Batch]):
         self._turn = A.D4(p=1.0)
 
     def __len__(self) -> int:
-        return self.fixed_crops or len(self.cache) * self.crops_per_image
+        return self.fixed_crops or len(self.images) * self.crops_per_image
 
     def __getitem__(self, key: tuple[int, int]) -> Batch:
         epoch, index = key
         entropy = (self.seed, 0 if self.fixed_crops else epoch, index)
         random = np.random.default_rng(np.random.SeedSequence(entropy))
-        image = index % len(self.cache)
-        window = self._window(self.cache[image], random)
+        image = index % len(self.images)
+        window = self._window(self.images[image], random)
         turn_seed, degradation_seed = (int(seed) for seed in random.integers(0, 2**31, size=2))
         self._turn.set_random_seed(turn_seed)
         sharp = np.ascontiguousarray(self._turn(image=window)["image"])
-        return make_pair(sharp, self.degradation, degradation_seed, self.cache.files[image].stem, self.scale)
+        return make_pair(sharp, self.degradation, degradation_seed, self.images.files[image].stem, self.scale)
 
     def _window(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
         window = math.ceil(self.crop_size * self.reduction)
@@ -181,24 +194,24 @@ class WholeImageDataset(Dataset[Batch]):
     """Whole images or their centres, each degraded the same way every time (seeded by its name).
 
     Args:
-        cache: decoded images.
+        images: decoded.
         degradation: any albumentations transform.
         crop: side of a centre crop in pixels; None takes the whole image, cut to a multiple of ``scale``.
         scale: how many times smaller the degraded image is.
     """
 
-    def __init__(self, cache: ImageCache, degradation: Any, crop: int | None = None, scale: int = 1) -> None:
-        self.cache = cache
+    def __init__(self, images: Images, degradation: Any, crop: int | None = None, scale: int = 1) -> None:
+        self.images = images
         self.degradation = degradation
         self.crop = crop
         self.scale = scale
 
     def __len__(self) -> int:
-        return len(self.cache)
+        return len(self.images)
 
     def __getitem__(self, index: int) -> Batch:
-        name = self.cache.files[index].stem
-        sharp = centre_crop(self.cache[index], self.crop, self.scale)
+        name = self.images.files[index].stem
+        sharp = centre_crop(self.images[index], self.crop, self.scale)
         return make_pair(sharp, self.degradation, name_seed(name), name, self.scale)
 
 

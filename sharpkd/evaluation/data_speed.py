@@ -1,0 +1,165 @@
+"""How many training crops a second the loader makes, with and without the decoded cache."""
+
+from __future__ import annotations
+
+import csv
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, astuple, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from rich.console import Console
+from rich.table import Table
+
+from sharpkd.data.cache import ImageCache
+from sharpkd.data.crops import CropDataset, Images
+from sharpkd.data.images import read_image
+from sharpkd.data.loader import ResumableLoader
+from sharpkd.data.sample import SampleSource
+from sharpkd.data.sampler import EpochSampler
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Crops a second, after the workers have started.
+
+    Attributes:
+        workers: loading processes.
+        cached: cut from the decoded cache.
+        decoded: with a PNG file read for every crop.
+        times_faster: the first over the second.
+    """
+
+    workers: int
+    cached: float
+    decoded: float
+    times_faster: float
+
+
+class DecodedEveryTime:
+    """Images that are read from their files at every access: what the cache is measured against."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return read_image(self.files[index])
+
+
+class DataSpeed:
+    """Crops a second, cut from PNG photographs, turned, degraded and collated.
+
+    Args:
+        degradation: any albumentations transform.
+        workers: numbers of loading processes to measure, each at least 1.
+        images: how many photographs (scikit-image's, mirrored up to the size).
+        width: of each, in pixels.
+        height: likewise.
+        crop_size: pixels.
+        batch_size: crops in a batch.
+        cached_crops: how many crops to time with the cache.
+        decoded_crops: how many without it.
+    """
+
+    def __init__(
+        self,
+        degradation: Any,
+        workers: list[int],
+        images: int = 8,
+        width: int = 2040,
+        height: int = 1356,
+        crop_size: int = 128,
+        batch_size: int = 8,
+        cached_crops: int = 4000,
+        decoded_crops: int = 96,
+    ) -> None:
+        if not workers or min(workers) < 1:
+            raise ValueError(f"what.workers must be numbers of at least 1, got {workers}")
+        least = batch_size * (max(workers) + 1)
+        for name, crops in (("cached_crops", cached_crops), ("decoded_crops", decoded_crops)):
+            if crops < least:
+                raise ValueError(
+                    f"what.{name} must be at least {least}, one batch of {batch_size} more than "
+                    f"{max(workers)} workers take at once, got {crops}"
+                )
+        self.degradation = degradation
+        self.workers = workers
+        self.images = images
+        self.size = (width, height)
+        self.crop_size = crop_size
+        self.batch_size = batch_size
+        self.cached_crops = cached_crops
+        self.decoded_crops = decoded_crops
+
+    def run(self, folder: Path) -> float:
+        """Write ``data_speed.json`` and ``data_speed.csv``, print a table.
+
+        Returns:
+            How many times faster the cache is, at the number of workers where it gains least.
+        """
+        with tempfile.TemporaryDirectory() as name:
+            files = _write_photographs(Path(name), self.images, self.size)
+            began = time.perf_counter()
+            cache = ImageCache(files, Path(name) / "cache")
+            fill_ms = (time.perf_counter() - began) * 1000 / len(files)
+            speeds = [self._compare(cache, DecodedEveryTime(files), workers) for workers in self.workers]
+        figures = {
+            "width": self.size[0],
+            "height": self.size[1],
+            "crop_size": self.crop_size,
+            "degradation": type(self.degradation).__name__,
+            "fill_ms_per_image": round(fill_ms, 1),
+            "crops_per_second": [asdict(speed) for speed in speeds],
+        }
+        (folder / "data_speed.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        with (folder / "data_speed.csv").open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Speed)])
+            writer.writeheader()
+            writer.writerows(asdict(speed) for speed in speeds)
+        _print(speeds, folder)
+        return min(speed.times_faster for speed in speeds)
+
+    def _compare(self, cached: Images, decoded: Images, workers: int) -> Speed:
+        with_cache = self._measure(cached, workers, self.cached_crops)
+        without = self._measure(decoded, workers, self.decoded_crops)
+        return Speed(workers, round(with_cache, 1), round(without, 2), round(with_cache / without, 1))
+
+    def _measure(self, images: Images, workers: int, crops: int) -> float:
+        dataset = CropDataset(images, self.degradation, self.crop_size, fixed_crops=crops)
+        batches = iter(ResumableLoader(dataset, EpochSampler(crops, self.batch_size), workers))
+        # By the time each worker has delivered once, all have started and none is ahead.
+        for _ in range(workers):
+            next(batches)
+        began = time.perf_counter()
+        made = sum(len(batch) for batch in batches)
+        return made / (time.perf_counter() - began)
+
+
+def _write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+    source = SampleSource()
+    photographs = [read_image(path) for path in source.train_files() + source.val_files()]
+    files = []
+    for index in range(count):
+        image = photographs[index % len(photographs)]
+        missing = [max(0, want - have) for want, have in zip(size[::-1], image.shape[:2], strict=True)]
+        large = np.pad(image, ((0, missing[0]), (0, missing[1]), (0, 0)), mode="symmetric")
+        files.append(folder / f"{index}.png")
+        Image.fromarray(large[: size[1], : size[0]]).save(files[-1])
+    return files
+
+
+def _print(speeds: Sequence[Speed], folder: Path) -> None:
+    table = Table(title="Training crops a second", caption=f"written to {folder}")
+    for column in ("workers", "cached", "PNG decoded for every crop", "times faster"):
+        table.add_column(column, justify="right")
+    for speed in speeds:
+        table.add_row(*(str(value) for value in astuple(speed)))
+    Console().print(table)
