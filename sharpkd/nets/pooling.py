@@ -73,7 +73,8 @@ class AttentionPool(nn.Module):
         height, width = features.shape[-2:]
         cell = self.cell
         # Sums of many values lose bits in bfloat16; the grid is small.
-        grid = F.avg_pool2d(features, cell, ceil_mode=True, count_include_pad=False).float()
+        exact = torch.promote_types(features.dtype, torch.float32)
+        grid = F.avg_pool2d(features, cell, ceil_mode=True, count_include_pad=False).to(exact)
         rows = self._filled(height, grid.shape[-2], features)
         columns = self._filled(width, grid.shape[-1], features)
         rows, columns = rows.view(-1, 1), columns.view(1, -1)

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from sharpkd.nets.attention_teacher import AttentionTeacher
+from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.enhanced_cnn import EnhancedCNN
+from sharpkd.nets.mobile_student import MobileStudent
+from sharpkd.nets.pixel_student import PixelStudent
+
+SMALL: dict[str, Callable[[], RestorationNet]] = {
+    "pixel_student": lambda: PixelStudent(width=4, depth=3),
+    "pixel_student_x3": lambda: PixelStudent(unshuffle=3, width=4, depth=2),
+    "mobile_student": lambda: MobileStudent(width=8, blocks=2, attention_window=16),
+    "mobile_student_full_resolution": lambda: MobileStudent(unshuffle=1, width=6, blocks=1, attention=False),
+    "enhanced_cnn": lambda: EnhancedCNN(width=4, blocks=2),
+    "enhanced_cnn_residual": lambda: EnhancedCNN(width=4, blocks=1, global_residual=True),
+    "attention_teacher": lambda: AttentionTeacher(width=4, depths=[1, 2, 1], attention_window=24),
+    "attention_teacher_full_resolution": lambda: AttentionTeacher(
+        width=4, depths=[1, 1], unshuffle=1, channel_attention=False
+    ),
+    "attention_teacher_single_level": lambda: AttentionTeacher(width=4, depths=[3], attention_window=None),
+}
+
+
+@pytest.fixture(params=SMALL)
+def net(request: pytest.FixtureRequest) -> RestorationNet:
+    """Each architecture, small, in evaluation mode."""
+    torch.manual_seed(0)
+    return SMALL[request.param]().eval()
+
+
+@pytest.fixture
+def image() -> Callable[..., torch.Tensor]:
+    """Random RGB batches of any size."""
+    generator = torch.Generator().manual_seed(0)
+    return lambda height, width, batch=1: torch.rand(batch, 3, height, width, generator=generator)

@@ -1,0 +1,49 @@
+"""Every YAML of conf/net builds its net, of the size that its purpose allows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.stats import count_parameters
+
+CONF = Path(__file__).parents[2] / "conf" / "net"
+
+# Parameters and kMAC per pixel from, to.
+LIMITS = {
+    "attention_teacher": (2e6, 6e6, 0, 300),
+    "attention_teacher_small": (1e6, 1.5e6, 0, 46),
+    "attention_teacher_tiny": (1e5, 2e5, 0, 15),
+    "enhanced_cnn": (483_587, 483_587, 482.6, 482.8),
+    "mobile_student": (2e4, 6e4, 0, 12),
+    "pixel_student": (44_108, 44_108, 10.9, 11),
+}
+
+
+def test_every_file_is_covered() -> None:
+    assert {path.stem for path in CONF.glob("*.yaml")} == set(LIMITS)
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_builds_within_its_limits(name: str) -> None:
+    path = CONF / f"{name}.yaml"
+    assert path.read_text().splitlines()[0] == f"# python -m sharpkd.train net={name}"
+    config = OmegaConf.create(path.read_text())
+    net = instantiate(config, _convert_="all")
+    assert isinstance(net, RestorationNet)
+    assert type(net).__module__.endswith(name.removesuffix("_small").removesuffix("_tiny"))
+    least, most, least_kilo_macs, most_kilo_macs = LIMITS[name]
+    assert least <= count_parameters(net) <= most
+    assert least_kilo_macs <= net.macs_per_pixel() / 1000 <= most_kilo_macs
+
+
+@pytest.mark.parametrize("name", ["attention_teacher", "enhanced_cnn", "mobile_student", "pixel_student"])
+def test_defaults_of_the_constructor_are_those_of_the_file(name: str) -> None:
+    config = OmegaConf.create((CONF / f"{name}.yaml").read_text())
+    written = instantiate(config, _convert_="all").state_dict()
+    default = instantiate({"_target_": OmegaConf.select(config, "_target_")}).state_dict()
+    assert {k: v.shape for k, v in written.items()} == {k: v.shape for k, v in default.items()}
