@@ -1,7 +1,6 @@
-"""Lightning callbacks: pictures, curves, progress."""
-
-from __future__ import annotations
+"""Lightning callbacks: pictures, curves, progress, averaged weights."""
 
 from sharpkd.functional.torchvision_guard import define_missing_operators
 
+# pytorch_lightning imports torchmetrics, which imports torchvision.
 define_missing_operators()

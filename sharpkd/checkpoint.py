@@ -1,0 +1,187 @@
+"""Weights on disk: safetensors with the net's constructor arguments inside; nothing is unpickled."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, safe_open, save_file
+from torch import Tensor, nn
+
+NET_PREFIX = "net."
+OWN_NETS = "sharpkd.nets"
+
+
+class CheckpointError(ValueError):
+    """A weight file that cannot be used; the message names the file, what is wrong and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadedNet:
+    """A net as it was trained.
+
+    Attributes:
+        net: in eval mode, on the CPU, float32.
+        config: ``_target_`` (class) and its constructor arguments.
+        metadata: what the training run wrote beside the weights (strings).
+        sha256: of the file's bytes.
+        path: where it was read from.
+    """
+
+    net: nn.Module
+    config: dict[str, Any]
+    metadata: dict[str, str]
+    sha256: str
+    path: Path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def net_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The net's own tensors out of a LightningModule's state dict."""
+    return {key[len(NET_PREFIX) :]: value for key, value in state.items() if key.startswith(NET_PREFIX)}
+
+
+def save_weights(
+    path: Path, net_config: Mapping[str, Any], state: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Write a ``.safetensors`` file that :func:`load_net` can rebuild the net from.
+
+    Args:
+        path: written through a temporary file beside it, then renamed.
+        net_config: ``_target_`` and plain constructor arguments.
+        state: the net's state dict.
+        metadata: further strings to keep (training run, scale, ...).
+    """
+    header = {**metadata, "sharpkd.net": json.dumps(dict(net_config), sort_keys=True)}
+    tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file(tensors, temporary, metadata=header)
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(temporary)
+        raise
+
+
+def build_net(config: Mapping[str, Any], trusted: Sequence[str] = (), origin: str = "the configuration") -> nn.Module:
+    """Construct the net that a weight file names, if its class lies in a trusted package.
+
+    Args:
+        config: ``_target_`` and constructor arguments; nested values must be plain data.
+        trusted: packages beside ``sharpkd.nets`` whose classes may be constructed.
+        origin: named in errors.
+
+    Raises:
+        CheckpointError: the class is not trusted, does not exist, or refuses the arguments.
+    """
+    arguments = {key: value for key, value in config.items() if not key.startswith("_")}
+    target = str(config.get("_target_", ""))
+    packages = (OWN_NETS, *trusted)
+    if not any(target.startswith(f"{package}.") for package in packages):
+        raise CheckpointError(
+            f"{origin}: the net is {target!r}, which lies outside the trusted packages {list(packages)}; "
+            "if it is yours, add its package to runtime.trusted_packages"
+        )
+    module_name, _, class_name = target.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(module_name), class_name)
+    except (ImportError, AttributeError) as error:
+        raise CheckpointError(f"{origin}: the net's class {target!r} cannot be imported: {error}") from error
+    if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
+        raise CheckpointError(f"{origin}: {target!r} is not a torch.nn.Module class")
+    try:
+        return cls(**arguments)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{origin}: {target} refuses its arguments {arguments}: {error}") from error
+
+
+def read_lightning(path: Path) -> dict[str, Any]:
+    """A Lightning checkpoint's content, read without executing anything from the file.
+
+    Raises:
+        CheckpointError: the file is damaged, holds pickled code, or was not written by SharpKD.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises a dozen types here; all mean: this file is no checkpoint of ours
+        raise CheckpointError(
+            f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})"
+        ) from error
+    if not isinstance(content, dict) or "sharpkd" not in content or "state_dict" not in content:
+        raise CheckpointError(
+            f"{path}: a checkpoint of something else; expected one written by python -m sharpkd.train"
+        )
+    return content
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as stream:
+            metadata = dict(stream.metadata() or {})
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+    described = metadata.pop("sharpkd.net", None)
+    if described is None:
+        raise CheckpointError(
+            f"{path}: no net is described in its metadata (key 'sharpkd.net'); expected a file written by "
+            "python -m sharpkd.train"
+        )
+    try:
+        config = json.loads(described)
+    except json.JSONDecodeError as error:
+        raise CheckpointError(f"{path}: the net's description is not JSON ({error})") from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: the net's description is {type(config).__name__}, expected an object")
+    return config, metadata, state
+
+
+def load_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> LoadedNet:
+    """Rebuild a trained net from a ``.safetensors`` or Lightning ``.ckpt`` file.
+
+    From a ``.ckpt`` the averaged (EMA) weights are taken, which are those that validation measured.
+
+    Args:
+        path: the weight file.
+        trusted: packages beside ``sharpkd.nets`` whose classes may be constructed.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, of another program, names an untrusted class, or its tensors do not fit.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}")
+    if path.suffix == ".safetensors":
+        config, metadata, state = _read_safetensors(path)
+    elif path.suffix == ".ckpt":
+        content = read_lightning(path)
+        config = content["sharpkd"]["net"]
+        metadata = {"step": str(content.get("global_step", ""))}
+        state = net_state(content["state_dict"])
+    else:
+        raise CheckpointError(f"{path}: unknown kind of weight file; expected .safetensors or .ckpt")
+    net = build_net(config, trusted, origin=str(path))
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        raise CheckpointError(f"{path}: its tensors do not fit {config['_target_']}: {error}") from error
+    return LoadedNet(net.eval(), dict(config), metadata, file_sha256(path), path)

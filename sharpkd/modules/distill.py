@@ -1,0 +1,62 @@
+"""Training a student with a frozen teacher beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from sharpkd.data.batch import Batch
+from sharpkd.distillation.base import Observed
+from sharpkd.distillation.taps import capture
+from sharpkd.distillation.transfer import KnowledgeTransfer
+from sharpkd.losses.combined import CombinedLoss, LossResult
+from sharpkd.modules.frozen_teacher import FrozenTeacher
+from sharpkd.modules.restoration import RestorationModule
+
+PROBE_SIZE = 64
+
+
+class DistillModule(RestorationModule):
+    """``total = α·L_pixel + β·L_perceptual + γ·L_SSIM + δ·L_distill`` with a teacher that never changes.
+
+    The student and the transfer terms' adapters are trained; the teacher is in no state dict, optimizer, EMA copy,
+    DDP bucket or parameter count (see :class:`~sharpkd.modules.frozen_teacher.FrozenTeacher`).
+
+    Args:
+        teacher: the frozen net that the student imitates.
+        transfer: the distillation terms; their adapters are built here from one probe of both nets.
+        **arguments: those of :class:`~sharpkd.modules.restoration.RestorationModule`.
+    """
+
+    def __init__(self, teacher: FrozenTeacher, transfer: KnowledgeTransfer, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.teacher: FrozenTeacher = teacher
+        self.transfer = transfer
+        probe = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
+        transfer.prepare(self.net, teacher.module, probe, probe)
+
+    def _refuse_delta(self, loss: CombinedLoss) -> None:
+        """Distillation is what this module is for: every delta is welcome."""
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """The student's parameters and the adapters' of the transfer terms."""
+        return chain(self.net.parameters(), self.transfer.parameters())
+
+    def compute_loss(self, batch: Batch) -> LossResult:
+        condition = self.condition_of(batch)
+        with capture(self.net, self.transfer.student_taps) as features:
+            output = self(batch.degraded, condition)
+
+        def distill() -> dict[str, Tensor]:
+            answer = self.teacher.observe(batch.degraded, self.transfer.teacher_taps, condition)
+            return self.transfer(Observed(output, features), answer)
+
+        return self.loss(output, batch.sharp, distill)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        super().on_save_checkpoint(checkpoint)
+        checkpoint["sharpkd"]["teacher_sha256"] = self.teacher.sha256

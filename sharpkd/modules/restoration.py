@@ -1,0 +1,114 @@
+"""The training step every experiment shares: a net, a loss, what is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torchmetrics import Metric
+
+from sharpkd.data.batch import Batch
+from sharpkd.losses.combined import CombinedLoss, LossResult
+
+
+class RestorationModule(pl.LightningModule):
+    """Trains a net to turn ``degraded`` into ``sharp``, without a teacher.
+
+    Args:
+        net: ``forward(degraded, condition=None) -> estimate``.
+        net_config: ``_target_`` and arguments of the net; written into every checkpoint.
+        loss: the weighted terms; its ``delta`` must be 0 here.
+        optimizer: called with the trainable parameters.
+        scheduler: called with the optimizer and ``total_steps``; stepped once per optimizer step.
+        metrics: validation metrics by name, each updated with (output, sharp).
+        run_config: the resolved configuration, kept in checkpoints to check a resume against.
+        use_condition: hand the batch's condition to the net.
+        channels_last: memory format of net and images (faster convolutions on CPUs and tensor cores).
+
+    Raises:
+        ValueError: ``loss.delta > 0`` in a module that has no teacher.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        net_config: Mapping[str, Any],
+        loss: CombinedLoss,
+        optimizer: Callable[..., Optimizer],
+        scheduler: Callable[..., Any] | None = None,
+        metrics: Mapping[str, Metric] | None = None,
+        run_config: Mapping[str, Any] | None = None,
+        use_condition: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self._refuse_delta(loss)
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.net = net.to(memory_format=self.memory_format)
+        self.loss = loss
+        self.metrics = nn.ModuleDict(dict(metrics or {}))
+        self.use_condition = use_condition
+        self.teacher: nn.Module | None = None
+        self._net_config = dict(net_config)
+        self._run_config = dict(run_config or {})
+        self._make_optimizer = optimizer
+        self._make_scheduler = scheduler
+
+    def _refuse_delta(self, loss: CombinedLoss) -> None:
+        if loss.weights["delta"] > 0:
+            raise ValueError(
+                f"loss.delta={loss.weights['delta']} but {type(self).__name__} has no teacher to distil from; "
+                "use experiment=distill teacher.path=FILE, or loss.delta=0"
+            )
+
+    def trainable_parameters(self) -> Iterator[nn.Parameter]:
+        """What the optimizer gets: the net's parameters, nothing else."""
+        return self.net.parameters()
+
+    def condition_of(self, batch: Batch) -> Tensor | None:
+        return batch.condition if self.use_condition else None
+
+    def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
+        """The net's estimate for ``(N, 3, h, w)`` in [0, 1]; unclamped."""
+        return self.net(degraded.contiguous(memory_format=self.memory_format), condition)
+
+    def compute_loss(self, batch: Batch) -> LossResult:
+        """The weighted sum and its terms for one batch."""
+        return self.loss(self(batch.degraded, self.condition_of(batch)), batch.sharp)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        result = self.compute_loss(batch)
+        if not torch.isfinite(result.total):
+            raise FloatingPointError(
+                f"the loss is {result.total.item()} at step {self.global_step}; images: {', '.join(batch.name)}"
+            )
+        self.log("train/loss", result.total.detach(), prog_bar=True, batch_size=len(batch))
+        self.log_dict({f"train/{name}": value for name, value in result.terms.items()}, batch_size=len(batch))
+        return result.total
+
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
+        self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
+        self.log("train/lr", optimizer.param_groups[0]["lr"])
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        output = self(batch.degraded, self.condition_of(batch)).float().clamp(0.0, 1.0)
+        for name, metric in self.metrics.items():
+            metric.update(output, batch.sharp)
+            self.log(f"val/{name}", metric, prog_bar=name == "psnr", batch_size=len(batch))
+        self.log("val/pixel", self.loss.pixel(output, batch.sharp), batch_size=len(batch), sync_dist=True)
+        return {"output": output, "batch": batch}
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._make_optimizer(list(self.trainable_parameters()))
+        if self._make_scheduler is None:
+            return optimizer
+        scheduler = self._make_scheduler(optimizer, total_steps=int(self.trainer.estimated_stepping_batches))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["sharpkd"] = {"net": self._net_config, "config": self._run_config, "teacher_sha256": ""}

@@ -1,0 +1,201 @@
+"""A run's folder: whether a run may start there, continue there, and what it says about itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+
+State = Literal["running", "finished", "failed"]
+RESULTS = ("checkpoints", "logs", "images", "curves.png", "config.yaml", "status.json", "metrics.json", "net.safetensors")
+# where and how fast a run goes may change on resume; what it computes may not
+FREE_ON_RESUME = ("resume", "overwrite", "run", "paths", "logger", "runtime.threads", "callbacks", "sweep")
+FREE_LEAVES = ("data.workers", "data.cache_dir", "trainer.default_root_dir", "trainer.log_every_n_steps")
+
+
+class RunFolderError(ValueError):
+    """The folder holds something that the settings do not agree with."""
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON through a temporary file and a rename, so that readers never see half of it."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    with os.fdopen(handle, "w", encoding="utf-8") as stream:
+        json.dump(content, stream, indent=2, allow_nan=True)
+        stream.write("\n")
+    os.replace(temporary, path)
+
+
+def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(config, Mapping) and config:
+        for name, value in config.items():
+            yield from _leaves(value, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, config
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that decide the result and differ, one line each: ``key: before -> now``."""
+
+    def decides(key: str) -> bool:
+        free = any(key == part or key.startswith(f"{part}.") for part in FREE_ON_RESUME)
+        return not free and key not in FREE_LEAVES
+
+    old = {key: value for key, value in _leaves(before) if decides(key)}
+    new = {key: value for key, value in _leaves(now) if decides(key)}
+    absent = "(absent)"
+    return [
+        f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, absent) != new.get(key, absent)
+    ]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run and what it reports."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def status_file(self) -> Path:
+        return self.path / "status.json"
+
+    @property
+    def metrics_file(self) -> Path:
+        return self.path / "metrics.json"
+
+    @property
+    def weights_file(self) -> Path:
+        return self.path / "net.safetensors"
+
+    @property
+    def last_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "last.ckpt"
+
+    @property
+    def best_checkpoint(self) -> Path:
+        return self.path / "checkpoints" / "best.ckpt"
+
+    def status(self) -> dict[str, Any]:
+        """What the last run here wrote about itself; empty where none has run."""
+        if not self.status_file.is_file():
+            return {}
+        try:
+            content = json.loads(self.status_file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError as error:
+            raise RunFolderError(f"{self.status_file} is damaged ({error}); overwrite=true starts again") from error
+        return content if isinstance(content, dict) else {}
+
+    def report(
+        self,
+        state: State,
+        overrides: Sequence[str] | None = None,
+        error: str = "",
+        metrics: Mapping[str, float] | None = None,
+        **more: Any,
+    ) -> None:
+        """Write ``status.json``; without ``overrides`` those of the last report stay."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if overrides is None:
+            overrides = self.status().get("overrides", [])
+        content = {
+            "state": state,
+            "name": self.path.name,
+            "group": self.path.parent.name,
+            "overrides": list(overrides),
+            "pid": os.getpid(),
+            "error": error,
+            "metrics": dict(metrics or {}),
+            **more,
+        }
+        write_json(self.status_file, content)
+
+    def clear(self) -> None:
+        """Delete what runs write here; anything else in the folder stays."""
+        for name in RESULTS:
+            target = self.path / name
+            if target.is_dir():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+
+    def saved_config(self) -> dict[str, Any]:
+        """The configuration of the run that the folder holds."""
+        container = OmegaConf.to_container(OmegaConf.load(self.config_file))
+        assert isinstance(container, dict)
+        return {str(key): value for key, value in container.items()}
+
+    def save_config(self, cfg: DictConfig) -> None:
+        """Keep the resolved configuration as ``config.yaml``."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(cfg, self.config_file)
+
+    def _refuse_other_settings(self, cfg: DictConfig, checkpoint: Path) -> None:
+        if not self.config_file.is_file():
+            return
+        now = OmegaConf.to_container(cfg, resolve=True)
+        assert isinstance(now, dict)
+        changed = differences(self.saved_config(), {str(key): value for key, value in now.items()})
+        if changed:
+            raise RunFolderError(
+                f"cannot continue {checkpoint} with other settings:\n  "
+                + "\n  ".join(changed)
+                + "\nput them back, or start another run with run=NAME (or overwrite=true to discard this one)"
+            )
+
+    def prepare(self, cfg: DictConfig) -> Path | None:
+        """Decide what a start with these settings means here.
+
+        Args:
+            cfg: resolved configuration; ``resume`` and ``overwrite`` are read.
+
+        Returns:
+            The checkpoint to continue from, or None for a fresh start.
+
+        Raises:
+            RunFolderError: the folder holds a finished run, an unfinished one that was not asked to continue, or one
+                with other settings (the message lists them).
+            FileNotFoundError: ``resume`` names a file that does not exist.
+        """
+        resume = str(cfg.resume)
+        if cfg.overwrite:
+            self.clear()
+            return None
+        state = self.status().get("state")
+        if state == "finished":
+            raise RunFolderError(
+                f"{self.path} holds a finished run; choose another name with run=NAME, or overwrite=true"
+            )
+        if resume == "auto":
+            if not self.last_checkpoint.is_file():
+                self.clear()
+                return None
+            self._refuse_other_settings(cfg, self.last_checkpoint)
+            return self.last_checkpoint
+        if resume == "never":
+            if self.last_checkpoint.is_file():
+                raise RunFolderError(
+                    f"{self.path} holds an unfinished run; resume=auto continues it, overwrite=true discards it, "
+                    "run=NAME starts another"
+                )
+            self.clear()
+            return None
+        if not resume.endswith(".ckpt"):
+            raise RunFolderError(f"resume is {resume!r}; expected never, auto, or the path of a .ckpt")
+        checkpoint = Path(resume).expanduser()
+        if not checkpoint.is_file():
+            raise FileNotFoundError(f"resume={resume}: no such checkpoint")
+        self._refuse_other_settings(cfg, checkpoint)
+        return checkpoint

@@ -1,0 +1,75 @@
+"""Several ranks for one run: fresh processes through torchrun, from the run's own resolved configuration.
+
+Lightning would start the other ranks by repeating this process's command line, which inside a sweep is the sweep
+itself. A rank started from the saved configuration knows nothing of Hydra or of other jobs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig, OmegaConf
+
+from sharpkd.runs.folder import RunFolder
+
+GRACE_SECONDS = 30
+
+
+def under_launcher() -> bool:
+    """Whether torchrun or SLURM has already started this process as one of several ranks."""
+    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def ranks_wanted(cfg: DictConfig) -> int:
+    """How many processes this machine must run for ``trainer.devices``.
+
+    Raises:
+        ValueError: GPUs are asked for where there are none, or the number makes no sense.
+    """
+    devices = cfg.trainer.devices
+    if cfg.trainer.strategy == "auto":
+        return 1
+    gpus = cfg.trainer.accelerator in ("gpu", "cuda")
+    if gpus and not torch.cuda.is_available():
+        raise ValueError(
+            f"trainer.accelerator={cfg.trainer.accelerator}, but torch finds no GPU here; "
+            "trainer=cpu trains on the processor, trainer=ddp_spawn_cpu tests several processes"
+        )
+    if devices in (-1, "-1", "auto"):
+        return torch.cuda.device_count() if gpus else 1
+    if isinstance(devices, int) and devices >= 1:
+        return devices
+    if isinstance(devices, str | int):
+        raise ValueError(f"trainer.devices is {devices!r}; expected a number of processes >= 1, or -1 for all GPUs")
+    return len(devices)
+
+
+def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ranks: int) -> dict[str, float]:
+    """Run one training as ``ranks`` processes and return what rank 0 measured.
+
+    Raises:
+        RuntimeError: a rank failed; its own message stands above.
+    """
+    plan = folder.path / "launch.yaml"
+    OmegaConf.save(OmegaConf.create({"config": cfg, "checkpoint": None if checkpoint is None else str(checkpoint)}), plan)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
+    command += ["-m", "sharpkd.runs.rank", str(plan)]
+    environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
+    process = subprocess.Popen(command, env=environment, start_new_session=True)
+    try:
+        code = process.wait()
+    except BaseException:
+        process.terminate()
+        try:
+            process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        raise
+    if code != 0:
+        raise RuntimeError(f"a rank of {folder.path} ended with exit code {code}; its message stands above")
+    return json.loads(folder.metrics_file.read_text(encoding="utf-8"))

@@ -1,0 +1,24 @@
+"""One rank of a data-parallel run; started by ``sharpkd.runs.launch`` through torchrun, never by hand."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from sharpkd.runs.training import run_training
+
+
+def main(plan_file: str) -> None:
+    """Train as this process's rank, from the plan that the launcher wrote."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    plan = OmegaConf.load(plan_file)
+    assert isinstance(plan, DictConfig)
+    OmegaConf.set_readonly(plan, True)
+    run_training(plan.config, None if plan.checkpoint is None else Path(plan.checkpoint))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

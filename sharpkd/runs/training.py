@@ -1,0 +1,222 @@
+"""One training run from a resolved configuration: build, fit, keep the best weights, measure them."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from hydra.utils import get_class
+from omegaconf import DictConfig, OmegaConf
+from torch import nn
+from torchmetrics import Metric
+
+from sharpkd.checkpoint import load_net, net_state, read_lightning, save_weights
+from sharpkd.config import ConfigError, instantiate
+from sharpkd.data.datamodule import ImageDataModule
+from sharpkd.loggers.base import RunLogger
+from sharpkd.metrics.latency import measure_latency
+from sharpkd.metrics.lpips import maybe_lpips
+from sharpkd.metrics.psnr import PSNR
+from sharpkd.metrics.ssim import SSIM
+from sharpkd.modules.distill import DistillModule
+from sharpkd.modules.frozen_teacher import FrozenTeacher
+from sharpkd.modules.restoration import RestorationModule
+from sharpkd.nets.stats import describe
+from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
+
+log = logging.getLogger(__name__)
+
+LATENCY_SIZE = (480, 640)
+DEFAULT_THREADS = torch.get_num_threads()
+
+
+def set_process_defaults(cfg: DictConfig) -> None:
+    """Set every process-wide switch, so that one job of a sweep inherits nothing from the one before it."""
+    pl.seed_everything(int(cfg.seed), workers=True, verbose=False)
+    torch.set_default_dtype(torch.float32)
+    torch.set_float32_matmul_precision(cfg.runtime.matmul_precision)
+    torch.use_deterministic_algorithms(False)
+    torch.set_num_threads(cfg.runtime.threads or DEFAULT_THREADS)
+
+
+def load_teacher(cfg: DictConfig) -> FrozenTeacher:
+    """The frozen teacher that ``teacher.path`` names, checked against the task.
+
+    Raises:
+        ConfigError: no path is given.
+        FileNotFoundError, CheckpointError, ValueError: see :func:`sharpkd.checkpoint.load_net` and
+            :meth:`FrozenTeacher.check`.
+    """
+    if cfg.teacher.path is None:
+        raise ConfigError(
+            "distillation needs a trained teacher: teacher.path=FILE (a .safetensors or .ckpt written by "
+            "python -m sharpkd.train experiment=teacher), or teacher.experiment=NAME to train one first"
+        )
+    loaded = load_net(cfg.teacher.path, cfg.runtime.trusted_packages)
+    name = str(loaded.config["_target_"]).rpartition(".")[2]
+    teacher = FrozenTeacher(loaded.net, loaded.sha256, name, cfg.teacher.precision)
+    teacher.check(cfg.task.scale)
+    return teacher
+
+
+def validation_metrics(cfg: DictConfig) -> dict[str, Metric]:
+    """PSNR, SSIM and, where its weights are there, LPIPS; all averaged per image."""
+    metrics: dict[str, Metric] = {"psnr": PSNR(), "ssim": SSIM()}
+    lpips = maybe_lpips(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
+    if lpips is not None:
+        metrics["lpips"] = lpips
+    return metrics
+
+
+def build_module(cfg: DictConfig) -> RestorationModule:
+    """The LightningModule that the configuration describes."""
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    arguments: dict[str, Any] = {
+        "net": instantiate(cfg.net),
+        "net_config": plain["net"],
+        "loss": instantiate(cfg.loss),
+        "optimizer": instantiate(cfg.optimizer),
+        "scheduler": instantiate(cfg.scheduler),
+        "metrics": validation_metrics(cfg),
+        "run_config": plain,
+    }
+    if cfg.distillation is not None and cfg.loss.delta > 0:
+        arguments["teacher"] = load_teacher(cfg)
+        arguments["transfer"] = instantiate(cfg.distillation)
+    settings = {key: value for key, value in cfg.module.items() if key != "_target_"}
+    # called directly: Hydra would build the nodes inside net_config and run_config too
+    return get_class(cfg.module._target_)(**settings, **arguments)
+
+
+def build_data(cfg: DictConfig) -> ImageDataModule:
+    """The data module that the configuration describes."""
+    return instantiate(cfg.data, degradation=instantiate(cfg.degradation), scale=cfg.task.scale, seed=cfg.seed)
+
+
+def _entries(group: DictConfig | None) -> list[Any]:
+    return [instantiate(entry) for entry in (group or {}).values() if entry is not None]
+
+
+def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, float]:
+    """Train, keep the best weights as ``net.safetensors``, measure them, and report.
+
+    Args:
+        cfg: resolved; ``paths.run_dir`` is the run's folder.
+        checkpoint: continue from it.
+
+    Returns:
+        The flat dictionary that also goes to ``metrics.json`` (empty on ranks other than 0).
+
+    Raises:
+        KeyboardInterrupt: training was interrupted; ``resume=auto`` continues it.
+    """
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    set_process_defaults(cfg)
+    loggers: list[RunLogger] = []
+    exit_code = 1
+    try:
+        module = build_module(cfg)
+        data = build_data(cfg)
+        loggers.extend(_entries(cfg.logger))
+        trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=_entries(cfg.callbacks), logger=loggers)
+        _refuse_other_teacher(module, checkpoint)
+        log.info(
+            "%s: %d steps, effective batch %d, in %s",
+            cfg.net._target_.rpartition(".")[2],
+            trainer.max_steps,
+            data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
+            folder.path,
+        )
+        _fit(trainer, module, data, checkpoint)
+        metrics: dict[str, float] = {}
+        if trainer.is_global_zero:
+            metrics = _conclude(cfg, folder, trainer, module, data, loggers)
+        exit_code = 0
+        return metrics
+    finally:
+        for logger in loggers:
+            logger.finish(exit_code)
+
+
+def _fit(trainer: pl.Trainer, module: RestorationModule, data: ImageDataModule, checkpoint: Path | None) -> None:
+    with warnings.catch_warnings():
+        # the loader decides its own workers; on a two-core machine one is right
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*logging interval.*")
+        trainer.fit(
+            module,
+            datamodule=data,
+            ckpt_path=None if checkpoint is None else str(checkpoint),
+            weights_only=None if checkpoint is None else True,
+        )
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+
+
+def _refuse_other_teacher(module: RestorationModule, checkpoint: Path | None) -> None:
+    if checkpoint is None or not isinstance(module, DistillModule):
+        return
+    before = read_lightning(checkpoint)["sharpkd"]["teacher_sha256"]
+    now = module.teacher.sha256
+    if before != now:
+        raise RunFolderError(
+            f"cannot continue {checkpoint} with another teacher: its file's SHA-256 was {before[:16]}…, "
+            f"now it is {now[:16]}…; put the old file back, or start another run with run=NAME"
+        )
+
+
+def _conclude(
+    cfg: DictConfig,
+    folder: RunFolder,
+    trainer: pl.Trainer,
+    module: RestorationModule,
+    data: ImageDataModule,
+    loggers: list[RunLogger],
+) -> dict[str, float]:
+    source = "last"
+    if folder.best_checkpoint.is_file():
+        module.net.load_state_dict(net_state(read_lightning(folder.best_checkpoint)["state_dict"]))
+        source = "best"
+    net = module.net.cpu().eval()
+    metrics = {f"val/{name}": value for name, value in measure(net, data, validation_metrics(cfg), module).items()}
+    stats = describe(net)
+    metrics |= {key: float(stats[key]) for key in ("parameters", "macs_per_pixel")}
+    metrics["ms_per_image"] = latency_ms(net, LATENCY_SIZE)
+    metrics["steps"] = float(trainer.global_step)
+    plain_net = OmegaConf.to_container(cfg.net, resolve=True)
+    assert isinstance(plain_net, dict)
+    save_weights(
+        folder.weights_file,
+        {str(key): value for key, value in plain_net.items()},
+        net.state_dict(),
+        {"run": f"{folder.path.parent.name}/{folder.path.name}", "weights": source, "scale": str(cfg.task.scale)},
+    )
+    write_json(folder.metrics_file, metrics)
+    for logger in loggers:
+        logger.log_summary(metrics)
+    return metrics
+
+
+def measure(
+    net: nn.Module, data: ImageDataModule, metrics: Mapping[str, Metric], module: RestorationModule
+) -> dict[str, float]:
+    """Validation metrics of a net on the CPU, in this process alone, so that no image counts twice under DDP."""
+    with torch.inference_mode():
+        for batch in data.val_dataloader():
+            output = net(batch.degraded, module.condition_of(batch)).clamp(0.0, 1.0)
+            for metric in metrics.values():
+                metric.update(output, batch.sharp)
+    return {name: float(metric.compute()) for name, metric in metrics.items()}
+
+
+def latency_ms(net: nn.Module, size: tuple[int, int]) -> float:
+    """Median milliseconds for one float32 image of (height, width) on the CPU, torch eager, channels_last."""
+    image = torch.rand(1, 3, *size).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode():
+        return measure_latency(net, image, warmup=1, repeats=5).median_ms

@@ -1,0 +1,85 @@
+"""``python -m sharpkd.train``: train a teacher, a student, or a sweep of them."""
+
+from __future__ import annotations
+
+from sharpkd.requires import require_extra
+
+require_extra("train")
+
+import logging  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+from hydra.core.hydra_config import HydraConfig  # noqa: E402
+from omegaconf import DictConfig, OmegaConf  # noqa: E402
+
+from sharpkd.config import compose, entry, is_multirun, resolve  # noqa: E402
+from sharpkd.runs.launch import launch_ranks, ranks_wanted, under_launcher  # noqa: E402
+from sharpkd.runs.folder import RunFolder  # noqa: E402
+from sharpkd.runs.training import run_training  # noqa: E402
+
+log = logging.getLogger(__name__)
+
+
+def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
+    """Run one training in its folder, or say why it may not start there.
+
+    Args:
+        cfg: resolved configuration.
+        overrides: the command line's, for ``status.json``.
+
+    Returns:
+        Its metrics; those on disk for a job of a continued sweep that had finished before.
+    """
+    folder = RunFolder(Path(cfg.paths.run_dir))
+    status = folder.status()
+    if is_multirun() and cfg.resume == "auto" and not cfg.overwrite and status.get("state") == "finished":
+        log.info("%s has finished before; kept", folder.path)
+        return dict(status["metrics"])
+    cfg = with_teacher(cfg)
+    checkpoint = folder.prepare(cfg)
+    folder.save_config(cfg)
+    folder.report("running", overrides)
+    try:
+        ranks = 1 if under_launcher() else ranks_wanted(cfg)
+        metrics = launch_ranks(cfg, folder, checkpoint, ranks) if ranks > 1 else run_training(cfg, checkpoint)
+    except BaseException as error:
+        what = "interrupted; resume=auto continues it" if isinstance(error, KeyboardInterrupt) else str(error)
+        folder.report("failed", error=what or type(error).__name__)
+        raise
+    folder.report("finished", metrics=metrics)
+    log.info("val/psnr %.2f dB; weights in %s", metrics.get("val/psnr", float("nan")), folder.weights_file)
+    return metrics
+
+
+def with_teacher(cfg: DictConfig) -> DictConfig:
+    """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` if that is asked for."""
+    if cfg.teacher.path is not None:
+        path = Path(cfg.teacher.path).expanduser().absolute()
+    elif cfg.teacher.experiment is not None and cfg.loss.delta > 0:
+        path = _train_teacher_first(cfg)
+    else:
+        return cfg
+    changed = OmegaConf.merge(cfg, {"teacher": {"path": str(path)}})
+    assert isinstance(changed, DictConfig)
+    return resolve(changed)
+
+
+def _train_teacher_first(cfg: DictConfig) -> Path:
+    folder = RunFolder(Path(cfg.paths.run_dir) / "teacher")
+    reusable = cfg.resume == "auto" and not cfg.overwrite and folder.status().get("state") == "finished"
+    if not reusable:
+        overrides = [f"experiment={cfg.teacher.experiment}", *cfg.teacher.overrides, f"resume={cfg.resume}"]
+        overrides += [f"overwrite={str(cfg.overwrite).lower()}"]
+        train(compose("train", overrides, output_dir=str(folder.path)), overrides)
+    return folder.weights_file
+
+
+@entry("train")
+def main(cfg: DictConfig) -> float:
+    """Train as configured; the number is what a sweep compares jobs by."""
+    metrics = train(cfg, list(HydraConfig.get().overrides.task))
+    return metrics.get(cfg.sweep.monitor, float("nan"))
+
+
+if __name__ == "__main__":
+    main()
