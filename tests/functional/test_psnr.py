@@ -51,7 +51,7 @@ def test_sixteen_bit_input_is_measured_in_full_precision() -> None:
         (torch.rand(3, 8, 8), torch.rand(3, 8, 8), "got (3, 8, 8) and (3, 8, 8)"),
         (torch.rand(0, 3, 8, 8), torch.rand(0, 3, 8, 8), "non-empty"),
         (
-            torch.zeros(1, 3, 8, 8, dtype=torch.uint8),
+            torch.zeros(1, 3, 8, 8).byte(),
             torch.rand(1, 3, 8, 8),
             "got torch.uint8 and torch.float32",
         ),
