@@ -21,7 +21,7 @@ from sharpkd.nets.pixel_student import PixelStudent
     "build",
     [
         lambda: PixelStudent(width=4, depth=3),
-        lambda: MobileStudent(width=4, blocks=1, attention_window=48),
+        lambda: MobileStudent(unshuffle=1, width=4, blocks=1, attention_window=40),
         lambda: AttentionTeacher(width=4, depths=[1, 1], channel_attention=False),
     ],
     ids=["pixel_student", "mobile_student", "attention_teacher"],
