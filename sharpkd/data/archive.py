@@ -31,8 +31,8 @@ def unpack(
         Bytes unpacked.
 
     Raises:
-        ArchiveError: no zip, damaged, encrypted, larger than ``max_bytes``, or with an entry that is absolute, a
-            link, or contains ``..``. All but damage is found before the first file is written.
+        ArchiveError: no zip, damaged, encrypted, more than ``max_bytes``, or with an entry that is absolute,
+            a link, or contains ``..``. All but damage is found before the first file is written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:

@@ -7,6 +7,7 @@ and ``A.Compose`` can stand in their place. All randomness comes from the transf
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,8 +55,7 @@ class Degradation(A.ImageOnlyTransform):
     """What the numbers of the condition vector are; blur sigma in pixels always comes first."""
 
     def __init__(self, p: float = 1.0) -> None:
-        as_range(type(self).__name__, "p", p, 0.0, 1.0)
-        super().__init__(p=p)
+        super().__init__(p=self._share("p", p))
 
     def condition(self, params: dict[str, Any]) -> list[float]:
         """The condition vector for what ``get_params`` returned, or for an empty dict: nothing was done."""
@@ -63,6 +63,12 @@ class Degradation(A.ImageOnlyTransform):
 
     def _range(self, field: str, value: Setting, low: float, high: float = np.inf) -> tuple[float, float]:
         return as_range(type(self).__name__, field, value, low, high)
+
+    def _share(self, field: str, value: float) -> float:
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number or not 0 <= value <= 1:
+            raise ValueError(f"{type(self).__name__}: {field} must be a number in 0…1; found {value!r}")
+        return float(value)
 
     def _whole_range(self, field: str, value: Setting, low: int, high: int) -> tuple[int, int]:
         bounds = self._range(field, value, low, high)
@@ -257,3 +263,8 @@ def _check_image(what: str, image: np.ndarray) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         found = f"{image.dtype} of shape {image.shape}"
         raise ValueError(f"{what} must be uint8 of shape (H, W, 3), found {found}")
+
+
+def name_seed(name: str) -> int:
+    """A seed in [0, 2**32) from an image's name (SHA-256): the same on every machine and in every run."""
+    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")

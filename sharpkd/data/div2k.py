@@ -119,7 +119,7 @@ class DIV2KSource:
             raise DownloadError(
                 f"DIV2K is not in {self.root} (missing: {', '.join(archive.name for archive in missing)}), "
                 f"and cannot be downloaded: {error}. {INSTEAD}."
-            ) from error
+            ) from None
         self._announce(sizes)
         with _lock(self.root):
             for archive in self._missing():  # another process may have been at work while this one waited
@@ -198,7 +198,7 @@ class DIV2KSource:
                     report=lambda done, total: progress.update(task, completed=done, total=total),
                 )
             except DownloadError as error:
-                raise DownloadError(f"DIV2K cannot be downloaded: {error}. {INSTEAD}.") from error
+                raise DownloadError(f"DIV2K cannot be downloaded: {error}. {INSTEAD}.") from None
             task = progress.add_task(f"unpack {archive.name}")
             self._unpack(
                 archive, path, lambda done, total: progress.update(task, completed=done, total=total)
@@ -218,7 +218,7 @@ class DIV2KSource:
         except ArchiveError as error:
             shutil.rmtree(staging, ignore_errors=True)
             path.unlink()
-            raise ArchiveError(f"{error}; it was deleted, run again to download it") from error
+            raise ArchiveError(f"{error}; it was deleted, run again to download it") from None
         folder.rename(self.root / archive.name)
         shutil.rmtree(staging)
         path.unlink()

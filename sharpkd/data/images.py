@@ -95,7 +95,10 @@ def read_image(path: str | Path) -> np.ndarray:
     if not data:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
     try:
-        return _decode(path, data)
+        with warnings.catch_warnings():
+            # Pillow warns of odd metadata and large pictures; what makes a picture unreadable, it raises.
+            warnings.simplefilter("ignore")
+            return _decode(path, data)
     except UnreadableImage:
         raise
     except UnidentifiedImageError as error:
@@ -107,10 +110,7 @@ def read_image(path: str | Path) -> np.ndarray:
 
 
 def _decode(path: Path, data: bytes) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
-    with image:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
         if image.width * image.height > MAX_PIXELS:
             raise UnreadableImage(path, f"{image.width}×{image.height}, more than {MAX_PIXELS:,} pixels")
         deep = image.mode.startswith("I;16") or _has_16_bit_colour(image)
@@ -138,6 +138,7 @@ def _decode_16_bit(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
     if image.mode.startswith("I;16"):
         samples: np.ndarray = np.asarray(image)[..., None]
     else:
+        image.load()  # raises where the file is cut short; OpenCV may return what there is
         flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
         decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if decoded is None or decoded.dtype != np.uint16:
@@ -149,9 +150,7 @@ def _decode_16_bit(path: Path, image: Image.Image, data: bytes) -> np.ndarray:
 
 def _orientation(image: Image.Image) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return int(image.getexif().get(_ORIENTATION, 1))
+        return int(image.getexif().get(_ORIENTATION, 1))
     except _DECODER_ERRORS:
         return 1  # broken metadata say nothing about the pixels, which are fine
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from sharpkd.data import degradation_maths as maths
-from sharpkd.data.degradation import Degradation, Setting, as_range
+from sharpkd.data.degradation import Degradation, Setting
 
 Step = tuple[str, dict[str, Any]]
 
@@ -129,11 +129,6 @@ class RealWorld(Degradation):
 
     def _jpeg(self) -> Step:
         return "jpeg", {"quality": self._draw_whole(self.quality)}
-
-    def _share(self, field: str, value: float) -> float:
-        if not isinstance(value, (int, float)):
-            raise ValueError(f"RealWorld: {field} must be a number in 0…1; found {value!r}")
-        return as_range("RealWorld", field, value, 0.0, 1.0)[0]
 
 
 def _take_step(image: np.ndarray, name: str, settings: dict[str, Any]) -> np.ndarray:
