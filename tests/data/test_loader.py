@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sharpkd.data.batch import Batch
+from sharpkd.data.cache import ImageCache
+from sharpkd.data.crops import CropDataset
+from sharpkd.data.degradation import GaussianBlur
+from sharpkd.data.loader import ResumableLoader
+from sharpkd.data.sampler import EpochSampler
+
+Make = Callable[..., ResumableLoader]
+
+
+@pytest.fixture
+def make(make_folder: Callable[..., Path], tmp_path: Path) -> Make:
+    """``make(workers=0, batch_size=4)``: a loader of 24 crops an epoch."""
+    folder = make_folder(count=6)
+
+    def loader(
+        workers: int = 0, batch_size: int = 4, finished: Callable[[], int] | None = None
+    ) -> ResumableLoader:
+        cache = ImageCache(sorted(folder.iterdir()), tmp_path / "cache")
+        dataset = CropDataset(cache, GaussianBlur(), crop_size=16, crops_per_image=4, seed=1)
+        sampler = EpochSampler(len(dataset), batch_size, seed=1)
+        return ResumableLoader(dataset, sampler, workers, finished=finished)
+
+    return loader
+
+
+def content(batch: Batch) -> tuple[list[str], bytes, bytes]:
+    return batch.name, batch.sharp.numpy().tobytes(), batch.degraded.numpy().tobytes()
+
+
+def epoch(loader: ResumableLoader, number: int) -> list[tuple[list[str], bytes, bytes]]:
+    loader.sampler.set_epoch(number)
+    return [content(batch) for batch in loader]
+
+
+def test_any_number_of_workers_gives_the_same_batches(make: Make) -> None:
+    expected = {number: epoch(make(), number) for number in range(3)}
+    assert len(expected[0]) == len(make()) == 6
+    assert expected[0] != expected[1] != expected[2]
+    for workers in (1, 2):
+        loader = make(workers)
+        assert {number: epoch(loader, number) for number in range(3)} == expected
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (2, 0), (0, 1), (1, 2)])
+def test_a_loaded_state_continues_in_the_middle(make: Make, before: int, after: int) -> None:
+    expected = {number: epoch(make(), number) for number in (1, 2)}
+    first = make(before)
+    first.sampler.set_epoch(1)
+    batches = iter(first)
+    taken = [content(batch) for batch in itertools.islice(batches, 4)]
+    state = first.state_dict()
+    assert state == {"epoch": 1, "batches": 4}
+    second = make(after)
+    second.load_state_dict(state)
+    assert len(second) == 6
+    rest = [content(batch) for batch in second]
+    assert taken + rest == expected[1]
+    assert epoch(second, 2) == expected[2]
+    assert epoch(second, 1) == expected[1]
+
+
+def test_lightning_makes_the_iterator_before_it_sets_the_epoch(make: Make) -> None:
+    expected = epoch(make(), 3)
+    loader = make(workers=1)
+    batches = iter(loader)
+    loader.sampler.set_epoch(3)
+    assert [content(batch) for batch in batches] == expected
+
+
+def test_a_state_saved_after_the_last_batch_leaves_nothing_of_its_epoch(make: Make) -> None:
+    first = make()
+    expected = epoch(first, 1)
+    first.sampler.set_epoch(0)
+    assert len(list(first)) == 6
+    assert first.state_dict() == {"epoch": 0, "batches": 6}
+    second = make()
+    second.load_state_dict(first.state_dict())
+    assert list(second) == []
+    assert epoch(second, 1) == expected
+
+
+def test_the_state_of_an_epoch_that_has_not_begun(make: Make) -> None:
+    loader = make()
+    assert loader.state_dict() == {"epoch": 0, "batches": 0}
+    epoch(loader, 0)
+    loader.sampler.set_epoch(1)
+    assert loader.state_dict() == {"epoch": 1, "batches": 0}
+
+
+def test_prefetched_batches_do_not_count(make: Make) -> None:
+    loader = make(workers=2)
+    batches = iter(loader)
+    next(batches)
+    assert loader.state_dict() == {"epoch": 0, "batches": 1}
+
+
+def test_a_batch_in_progress_comes_again(make: Make) -> None:
+    done = 0
+    loader = make(finished=lambda: done)
+    batches = iter(loader)
+    next(batches)
+    done = 1
+    second = content(next(batches))
+    state = loader.state_dict()
+    assert state == {"epoch": 0, "batches": 1}
+    resumed = make()
+    resumed.load_state_dict(state)
+    assert content(next(iter(resumed))) == second
+
+
+def test_an_epoch_can_be_repeated_and_left_early(make: Make) -> None:
+    loader = make(workers=1)
+    expected = epoch(loader, 0)
+    next(iter(loader))
+    assert epoch(loader, 0) == expected
+
+
+def test_a_state_of_other_data_is_refused(make: Make) -> None:
+    with pytest.raises(ValueError, match=r"7 batches into an epoch that has 6: .* data\.batch_size"):
+        make().load_state_dict({"epoch": 0, "batches": 7})
