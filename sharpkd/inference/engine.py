@@ -118,7 +118,7 @@ class OnnxEngine:
                 str(path), sess_options=options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # ONNX Runtime's exceptions share no base class
-            raise ModelError(f"{path} ONNX Runtime cannot run it ({_first_line(error)})") from error
+            raise ModelError(f"{path}: ONNX Runtime cannot run it ({_first_line(error)})") from error
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         if (
             len(inputs) != 1

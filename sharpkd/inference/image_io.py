@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 READ_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".avif")
-MAX_PIXELS = 250_000_000
+MAX_PIXELS = 170_000_000
 JPEG_QUALITY = 95
 # Sum of the luminance quantisation table that libjpeg uses at quality 95; a finer input is written at 100.
-JPEG_95_TABLE_SUM = 379
+JPEG_95_TABLE_SUM = 369
 
 Pixels = NDArray[np.uint8] | NDArray[np.uint16]
 
@@ -70,8 +70,9 @@ def read_picture(path: Path) -> Picture:
     try:
         with _own_size_limit(), Image.open(path) as image:
             _refuse_unsupported(path, image)
+            wide = _is_16_bit_colour(image)
             image.load()
-            return _decode(image)
+            return _decode(image, wide)
     except FileNotFoundError:
         raise ImageFileError(path, "no such file") from None
     except PermissionError:
@@ -109,9 +110,14 @@ def _refuse_unsupported(path: Path, image: Image.Image) -> None:
         raise ImageFileError(path, f"has {frames} frames or pages; only single images are sharpened")
 
 
-def _decode(image: Image.Image) -> Picture:
+def _is_16_bit_colour(image: Image.Image) -> bool:
+    # Pillow has no such mode; only the decoder's arguments, gone after load(), tell.
+    return image.mode in ("RGB", "RGBA") and ";16" in str(getattr(image, "tile", ""))
+
+
+def _decode(image: Image.Image, wide: bool) -> Picture:
     notes = []
-    if "16" in str(getattr(image, "tile", "")) and image.mode in ("RGB", "RGBA"):
+    if wide:
         notes.append("16 bits per channel were reduced to 8")
     if image.format == "MPO":
         notes.append("only the first picture of the multi-picture JPEG was kept")
@@ -148,9 +154,7 @@ def _wide_grey(values: NDArray[Any]) -> tuple[NDArray[np.uint16], str]:
         if not np.isfinite(values).all():
             raise ValueError("float image with NaN or infinite pixels")
         if values.min() < 0 or values.max() > 1:
-            raise ValueError(
-                f"float image with values in [{values.min():g}, {values.max():g}]; expected [0, 1]"
-            )
+            raise ValueError(f"float values in [{values.min():g}, {values.max():g}]; expected [0, 1]")
         return np.rint(values * 65535).astype(np.uint16), "float pixels were rounded to 16 bits"
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(f"32-bit image with values in [{values.min()}, {values.max()}]; expected 16 bits")
@@ -167,7 +171,7 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, boo
             converted = ImageCms.profileToProfile(
                 image, source, ImageCms.createProfile("sRGB"), outputMode="RGB"
             )
-        except ImageCms.PyCMSError:
+        except (ImageCms.PyCMSError, OSError):
             return image.convert("RGB"), True
         if converted is not None:
             return converted, True

@@ -85,9 +85,7 @@ class Sharpener:
         """
         if isinstance(image, Image.Image):
             if image.mode not in ("RGB", "L"):
-                raise ValueError(
-                    f"a PIL image must have mode RGB or L, got {image.mode}: use image.convert('RGB')"
-                )
+                raise ValueError(f"a PIL image must be RGB or L, got {image.mode}: use image.convert('RGB')")
             return Image.fromarray(self._any_array(np.asarray(image), strength))
         return self._any_array(image, strength)
 

@@ -1,0 +1,99 @@
+"""What all tests share. The environment is set before anything heavy is imported."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+# No test may wait for a network, look for updates, or use more than one thread of a shared machine.
+OFFLINE = {
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "WANDB_MODE": "offline",
+    "WANDB_SILENT": "true",
+    "WANDB_ERROR_REPORTING": "false",
+}
+THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+os.environ.update(OFFLINE | THREADS)
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+import pytest  # noqa: E402
+import torch  # noqa: E402
+
+torch.set_num_threads(1)
+
+# Tests run from a checkout whose package may not be installed; processes that they start have to find it too.
+ROOT = Path(__file__).resolve().parent.parent
+
+REAL = {"sharpkd_data": "SHARPKD_DATA", "sharpkd_weights": "SHARPKD_WEIGHTS"}
+
+
+def _folder(variable: str) -> Path:
+    folder = Path(os.environ[variable])
+    if not folder.is_dir():
+        pytest.fail(f"{variable}={folder} is not a folder; correct it, or unset it to leave these tests out")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def sharpkd_data() -> Path:
+    """The folder with the real photographs; its users carry the marker ``real_data``."""
+    return _folder("SHARPKD_DATA")
+
+
+@pytest.fixture(scope="session")
+def sharpkd_weights() -> Path:
+    """The folder with the published weights; its users carry the marker ``real_data``."""
+    return _folder("SHARPKD_WEIGHTS")
+
+
+@pytest.fixture(scope="session")
+def project_root() -> Path:
+    """The folder that holds pyproject.toml."""
+    return ROOT
+
+
+def _missing(item: pytest.Item) -> list[str]:
+    """Variables that the test needs and that are unset; a marked test with neither fixture needs both."""
+    used = [name for name in REAL if name in getattr(item, "fixturenames", ())]
+    return [REAL[name] for name in used or REAL if not os.environ.get(REAL[name])]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave tests marked ``real_data`` out only where their folder is not named, and say so."""
+    for item in items:
+        uses_real = set(REAL) & set(getattr(item, "fixturenames", ()))
+        if uses_real and item.get_closest_marker("real_data") is None:
+            raise pytest.UsageError(
+                f"{item.nodeid} uses {sorted(uses_real)} and needs @pytest.mark.real_data"
+            )
+    left_out = [item for item in items if item.get_closest_marker("real_data") and _missing(item)]
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session")
+def student_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small PixelStudent (receptive field 15, stride 2) with weights that visibly change an image."""
+    from sharpkd.checkpoint import save_weights
+    from sharpkd.nets.pixel_student import PixelStudent
+
+    arguments = {"unshuffle": 2, "width": 8, "depth": 3}
+    torch.manual_seed(0)
+    net = PixelStudent(**arguments)
+    torch.nn.init.normal_(net.tail.weight, std=0.05)
+    path = tmp_path_factory.mktemp("student") / "student.safetensors"
+    config = {"_target_": "sharpkd.nets.pixel_student.PixelStudent", **arguments}
+    save_weights(path, config, net.state_dict(), {"run": "a test"})
+    return path
+
+
+@pytest.fixture(scope="session")
+def student_onnx(student_checkpoint: Path) -> Path:
+    """The same net as an ONNX file."""
+    from sharpkd.export import export_onnx
+
+    return export_onnx(student_checkpoint).path

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import skimage.data
+from numpy.typing import NDArray
+from onnx import TensorProto, helper
+
+from sharpkd.inference.engine import ModelInfo, metadata_of
+
+
+def _save_onnx(
+    path: Path,
+    operator: str,
+    info: ModelInfo | None,
+    changed: Mapping[str, str] | None = None,
+    shape: Sequence[int | str] = (1, 3, "height", "width"),
+) -> Path:
+    """A graph of one operator, with the metadata of ``info``, of which some is ``changed``."""
+    graph = helper.make_graph(
+        [helper.make_node(operator, ["image"], ["result"])],
+        "test",
+        [helper.make_tensor_value_info("image", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("result", TensorProto.FLOAT, shape)],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    for key, value in {**(metadata_of(info) if info else {}), **(changed or {})}.items():
+        model.metadata_props.add(key=key, value=value)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def save_onnx() -> Callable[..., Path]:
+    """Write an ONNX file of one operator."""
+    return _save_onnx
+
+
+@pytest.fixture(scope="session")
+def identity_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that returns its input."""
+    path = tmp_path_factory.mktemp("identity") / "identity.onnx"
+    return _save_onnx(path, "Identity", ModelInfo(path=path, net="Identity", receptive_field=1))
+
+
+@pytest.fixture(scope="session")
+def photo() -> NDArray[np.uint8]:
+    """``(101, 77, 3)``: part of the astronaut, with odd sides."""
+    return np.ascontiguousarray(skimage.data.astronaut()[60:161, 160:237])

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sharpkd.checkpoint import load_net
+from sharpkd.inference.engine import ModelError, ModelInfo, info_from_metadata, metadata_of, open_engine
+
+SaveOnnx = Callable[..., Path]
+
+
+def test_both_engines_tell_the_same_about_a_net(student_checkpoint: Path, student_onnx: Path) -> None:
+    for path, engine in ((student_onnx, "onnxruntime"), (student_checkpoint, "torch")):
+        opened = open_engine(path)
+        assert opened.name == engine
+        assert opened.info == ModelInfo(
+            path=path,
+            net="sharpkd.nets.pixel_student.PixelStudent",
+            args={"unshuffle": 2, "width": 8, "depth": 3},
+            sha256=hashlib.sha256(student_checkpoint.read_bytes()).hexdigest(),
+            receptive_field=15,
+            stride=2,
+            scale=1,
+            metadata={"run": "a test"},
+        )
+
+
+def test_both_engines_compute_the_net(student_checkpoint: Path, student_onnx: Path) -> None:
+    import torch
+
+    image = np.random.default_rng(0).random((1, 3, 23, 37), dtype=np.float32)
+    with torch.inference_mode():
+        expected = load_net(student_checkpoint).net(torch.from_numpy(image)).numpy()
+    assert np.abs(expected - image).max() > 0.05
+    np.testing.assert_array_equal(open_engine(student_checkpoint).run(image), expected)
+    np.testing.assert_allclose(open_engine(student_onnx, threads=1).run(image), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("field", [None, 31])
+def test_metadata_survives_the_file(field: int | None, tmp_path: Path) -> None:
+    info = ModelInfo(
+        tmp_path / "a.onnx", "my.Net", {"depths": [1, 2], "b": True}, "ab", field, 4, 2, {"x": 1.5}
+    )
+    assert info_from_metadata(info.path, metadata_of(info)) == info
+
+
+def test_a_foreign_model_is_run_on_whole_images(tmp_path: Path, save_onnx: SaveOnnx) -> None:
+    path = save_onnx(tmp_path / "foreign.onnx", "Abs", None)
+    info = open_engine(path).info
+    assert (info.net, info.receptive_field, info.stride) == ("unknown", None, 1)
+    assert info.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _raises(path: Path, message: str, engine: str = "auto") -> None:
+    with pytest.raises(ModelError, match=re.escape(message)):
+        open_engine(path, engine)  # type: ignore[arg-type]
+
+
+def test_bad_models(
+    tmp_path: Path, save_onnx: SaveOnnx, student_onnx: Path, student_checkpoint: Path
+) -> None:
+    _raises(tmp_path / "no.onnx", f"model {tmp_path / 'no.onnx'} does not exist: train one with")
+    _raises(tmp_path, f"model {tmp_path} is a folder, not a model file: train one with")
+    other = tmp_path / "model.pt"
+    other.write_bytes(b"x")
+    _raises(other, f"model {other} has the suffix '.pt'; expected one of .onnx, .safetensors, .ckpt")
+    broken = tmp_path / "broken.onnx"
+    broken.write_bytes(b"not a model")
+    _raises(broken, f"{broken}: ONNX Runtime cannot run it (")
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(student_checkpoint.read_bytes()[:300])
+    _raises(damaged, f"{damaged} holds no net that can be loaded: ")
+    _raises(
+        student_onnx, "the torch engine cannot run student.onnx: a .onnx file runs on onnxruntime", "torch"
+    )
+    _raises(
+        student_checkpoint,
+        "the onnxruntime engine cannot run student.safetensors: a .safetensors file runs on torch (make an "
+        ".onnx file with `python -m sharpkd.export`)",
+        "onnxruntime",
+    )
+    bad = ModelInfo(tmp_path / "bad.onnx", "Net")
+    path = save_onnx(bad.path, "Identity", bad, {"stride": "two"})
+    _raises(path, f"{path}: its metadata cannot be read (JSONDecodeError: ")
+
+
+def test_a_model_of_something_else_than_images(tmp_path: Path, save_onnx: SaveOnnx) -> None:
+    path = save_onnx(tmp_path / "flat.onnx", "Identity", None, shape=["n", 10])
+    _raises(path, f"{path} takes (image: tensor(float) ['n', 10]); expected one float32 image (N, 3, H, W)")
+
+
+def test_without_torch_the_message_says_what_to_install(student_checkpoint: Path) -> None:
+    code = (
+        "import sys, importlib.util as u\n"
+        "find = u.find_spec\n"
+        "u.find_spec = lambda name, *a: None if name == 'torch' else find(name, *a)\n"
+        "from sharpkd.inference.engine import ModelError, open_engine\n"
+        "try: open_engine(sys.argv[1])\n"
+        "except ModelError as error: print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(student_checkpoint)], capture_output=True, text=True, check=True
+    )
+    expected = "student.safetensors needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file\n"
+    assert done.stdout == expected

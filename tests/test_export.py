@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+
+from sharpkd.checkpoint import load_net
+from sharpkd.export import export_onnx
+
+
+def _export(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "sharpkd.export", *arguments], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def test_any_size_gives_what_torch_gives(student_checkpoint: Path, student_onnx: Path) -> None:
+    net = load_net(student_checkpoint).net
+    session = onnxruntime.InferenceSession(str(student_onnx))
+    for height, width in ((1, 1), (3, 2), (19, 31), (63, 97), (129, 65), (40, 56)):
+        image = torch.rand(1, 3, height, width)
+        (found,) = session.run(None, {"degraded": image.numpy()})
+        assert found.shape == image.shape
+        with torch.inference_mode():
+            np.testing.assert_allclose(found, net(image).numpy(), atol=1e-5)
+
+
+def test_the_file_is_whole_and_carries_no_path_of_this_machine(
+    student_onnx: Path, project_root: Path
+) -> None:
+    onnx.checker.check_model(str(student_onnx), full_check=True)
+    content = student_onnx.read_bytes()
+    assert str(project_root).encode() not in content
+    assert b".py" not in content
+    assert [path.name for path in student_onnx.parent.iterdir() if path.suffix == ".onnx"] == ["student.onnx"]
+    assert not list(student_onnx.parent.glob(".export-*"))
+
+
+def test_a_net_that_differs_is_refused(student_checkpoint: Path, tmp_path: Path) -> None:
+    target = tmp_path / "a.onnx"
+    with pytest.raises(
+        ValueError, match=r"^a\.onnx: the exported net differs from the trained one by .*, more than"
+    ):
+        export_onnx(student_checkpoint, target, max_error=-1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_net_that_is_not_finite_is_refused(tmp_path: Path, student_checkpoint: Path) -> None:
+    from sharpkd.checkpoint import save_weights
+
+    loaded = load_net(student_checkpoint)
+    state = loaded.net.state_dict()
+    state["tail.bias"] = torch.full_like(state["tail.bias"], torch.nan)
+    save_weights(tmp_path / "nan.safetensors", loaded.config, state, {})
+    with pytest.raises(ValueError, match=r"nan\.onnx: the exported net differs from the trained one by nan"):
+        export_onnx(tmp_path / "nan.safetensors")
+    assert not (tmp_path / "nan.onnx").exists()
+
+
+def test_bad_requests(student_checkpoint: Path, student_onnx: Path, tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match=re.escape(f"{student_onnx} exists; pass overwrite=true")):
+        export_onnx(student_checkpoint)
+    with pytest.raises(FileNotFoundError, match=re.escape(f"no weight file at {tmp_path / 'a.ckpt'}")):
+        export_onnx(tmp_path / "a.ckpt")
+    with pytest.raises(ValueError, match=r"output: found .*a\.pt, expected a name that ends in \.onnx"):
+        export_onnx(student_checkpoint, tmp_path / "a.pt")
+    with pytest.raises(ValueError, match="sizes: found none, expected at least one"):
+        export_onnx(student_checkpoint, tmp_path / "a.onnx", sizes=())
+
+
+def test_command_writes_the_file_from_any_folder(student_checkpoint: Path, tmp_path: Path) -> None:
+    done = _export(f"checkpoint={student_checkpoint}", "output=new/s.onnx", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert re.fullmatch(r"wrote new/s\.onnx, max abs error \d\.\de-\d\d against PyTorch\n", done.stdout)
+    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["new", "new/s.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        ([], 1, "error: checkpoint: none given, expected checkpoint=PATH"),
+        (["checkpont=a"], 2, "error: there is no setting 'checkpont'. did you mean 'checkpoint'?"),
+    ],
+)
+def test_command_says_what_is_wrong_in_one_line(
+    arguments: list[str], code: int, line: str, tmp_path: Path
+) -> None:
+    done = _export(*arguments, cwd=tmp_path)
+    assert done.returncode == code
+    assert done.stderr.startswith(line)
+    assert done.stderr.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
