@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
+import inspect
 import io
 import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from scipy.ndimage import convolve, gaussian_filter
 from skimage.data import astronaut
@@ -18,6 +26,8 @@ from sharpkd.data.albumentations_guard import A
 from sharpkd.data.degradation import Conference, Degradation, GaussianBlur, LowRes, Noisy, degrade, name_seed
 from sharpkd.data.realworld import RealWorld
 
+ROOT = Path(__file__).parents[2]
+CONF = ROOT / "conf" / "degradation"
 ALL: list[type[Degradation]] = [GaussianBlur, Noisy, LowRes, Conference, RealWorld]
 
 
@@ -334,6 +344,35 @@ def test_settings_are_checked(make: Any, message: str) -> None:
 
 def test_settings_show_in_the_representation() -> None:
     assert repr(GaussianBlur([0.5, 2])) == "GaussianBlur(p=1.0, sigma=(0.5, 2.0))"
+
+
+@pytest.mark.parametrize("name", ["gaussian", "noisy", "lowres", "conference", "realworld"])
+def test_configs_say_what_the_classes_do_by_themselves(name: str) -> None:
+    settings = yaml.safe_load((CONF / f"{name}.yaml").read_text(encoding="utf-8"))
+    module, kind_name = settings.pop("_target_").rsplit(".", 1)
+    kind = getattr(importlib.import_module(module), kind_name)
+    assert set(settings) == set(inspect.signature(kind).parameters)
+    assert repr(kind(**settings)) == repr(kind())
+
+
+def test_albumentations_is_told_not_to_look_for_updates_before_it_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "albumentations.py").write_text(
+        "import os\nprint('told', os.environ.get('NO_ALBUMENTATIONS_UPDATE'))\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), str(ROOT)])
+    command = [sys.executable, "-c", "import sharpkd.data.albumentations_guard"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout == "told 1\n"
+
+
+def test_nobody_else_imports_albumentations() -> None:
+    importers = [
+        path.name
+        for path in (ROOT / "sharpkd").rglob("*.py")
+        if re.search(r"^\s*(import|from) albumentations\b", path.read_text(encoding="utf-8"), re.MULTILINE)
+    ]
+    assert importers == ["albumentations_guard.py"]
 
 
 def test_name_seed_is_pinned() -> None:

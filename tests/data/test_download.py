@@ -339,7 +339,7 @@ def test_broken_archives(damage: str, tmp_path: Path) -> None:
         archive.writestr("a.png", CONTENT[:1000])
     whole = bytearray(content.getvalue())
     whole[500] ^= 255
-    broken = {"text": b"<html>moved</html>", "cut": whole[:700], "flipped": whole}[damage]
+    broken = {"text": b"<html>moved</html>", "cut": bytes(whole[:700]), "flipped": bytes(whole)}[damage]
     (tmp_path / "a.zip").write_bytes(broken)
     with pytest.raises(ArchiveError, match=r"a\.zip is no usable zip archive"):
         unpack(tmp_path / "a.zip", tmp_path / "out", 10_000)
