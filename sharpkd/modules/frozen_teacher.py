@@ -25,7 +25,9 @@ class FrozenTeacher(Frozen):
         ValueError: the precision is unknown.
     """
 
-    def __init__(self, net: nn.Module, sha256: str = "", name: str = "teacher", precision: str = "fp32") -> None:
+    def __init__(
+        self, net: nn.Module, sha256: str = "", name: str = "teacher", precision: str = "fp32"
+    ) -> None:
         if precision not in ("fp32", "bf16"):
             raise ValueError(f"teacher.precision is {precision!r}; expected fp32 or bf16")
         super().__init__(net)
@@ -33,7 +35,9 @@ class FrozenTeacher(Frozen):
         self.name = name
         self.precision = precision
 
-    def observe(self, degraded: Tensor, taps: Sequence[str] = (), condition: Tensor | None = None) -> Observed:
+    def observe(
+        self, degraded: Tensor, taps: Sequence[str] = (), condition: Tensor | None = None
+    ) -> Observed:
         """The teacher's output ``(N, 3, H, W)`` and the features at its taps, all detached, float32.
 
         The caller's autocast does not reach the teacher: its precision is its own setting.
@@ -66,4 +70,6 @@ class FrozenTeacher(Frozen):
                 f"{expected}; its scale or channel count is not the task's (task.scale={scale})"
             )
         if not torch.isfinite(output).all():
-            raise ValueError(f"teacher {self.name}: its output has NaN or infinite values; the weights are unusable")
+            raise ValueError(
+                f"teacher {self.name}: its output has NaN or infinite values; the weights are unusable"
+            )

@@ -14,7 +14,16 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 State = Literal["running", "finished", "failed"]
-RESULTS = ("checkpoints", "logs", "images", "curves.png", "config.yaml", "status.json", "metrics.json", "net.safetensors")
+RESULTS = (
+    "checkpoints",
+    "logs",
+    "images",
+    "curves.png",
+    "config.yaml",
+    "status.json",
+    "metrics.json",
+    "net.safetensors",
+)
 # where and how fast a run goes may change on resume; what it computes may not
 FREE_ON_RESUME = ("resume", "overwrite", "run", "paths", "logger", "runtime.threads", "callbacks", "sweep")
 FREE_LEAVES = ("data.workers", "data.cache_dir", "trainer.default_root_dir", "trainer.log_every_n_steps")
@@ -95,7 +104,9 @@ class RunFolder:
         try:
             content = json.loads(self.status_file.read_text(encoding="utf-8"))
         except json.JSONDecodeError as error:
-            raise RunFolderError(f"{self.status_file} is damaged ({error}); overwrite=true starts again") from error
+            raise RunFolderError(
+                f"{self.status_file} is damaged ({error}); overwrite=true starts again"
+            ) from error
         return content if isinstance(content, dict) else {}
 
     def report(

@@ -45,7 +45,9 @@ def ranks_wanted(cfg: DictConfig) -> int:
     if isinstance(devices, int) and devices >= 1:
         return devices
     if isinstance(devices, str | int):
-        raise ValueError(f"trainer.devices is {devices!r}; expected a number of processes >= 1, or -1 for all GPUs")
+        raise ValueError(
+            f"trainer.devices is {devices!r}; expected a number of processes >= 1, or -1 for all GPUs"
+        )
     return len(devices)
 
 
@@ -56,7 +58,9 @@ def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ra
         RuntimeError: a rank failed; its own message stands above.
     """
     plan = folder.path / "launch.yaml"
-    OmegaConf.save(OmegaConf.create({"config": cfg, "checkpoint": None if checkpoint is None else str(checkpoint)}), plan)
+    OmegaConf.save(
+        OmegaConf.create({"config": cfg, "checkpoint": None if checkpoint is None else str(checkpoint)}), plan
+    )
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
     command += ["-m", "sharpkd.runs.rank", str(plan)]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

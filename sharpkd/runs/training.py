@@ -31,12 +31,21 @@ from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
 
 log = logging.getLogger(__name__)
 
+# Lightning's remarks on what is meant here, and its own use of a name that torch is about to drop
+EXPECTED_WARNINGS = (
+    ".*does not have many workers.*",
+    ".*is smaller than the logging interval.*",
+    "Checkpoint directory .* exists and is not empty",
+    r"Found \d+ module\(s\) in eval mode at the start of training",
+    ".*isinstance\\(treespec, LeafSpec\\).*",
+)
 LATENCY_SIZE = (480, 640)
 DEFAULT_THREADS = torch.get_num_threads()
 
 
 def set_process_defaults(cfg: DictConfig) -> None:
     """Set every process-wide switch, so that one job of a sweep inherits nothing from the one before it."""
+    logging.getLogger("pytorch_lightning.utilities.rank_zero").setLevel(logging.WARNING)
     pl.seed_everything(int(cfg.seed), workers=True, verbose=False)
     torch.set_default_dtype(torch.float32)
     torch.set_float32_matmul_precision(cfg.runtime.matmul_precision)
@@ -96,7 +105,9 @@ def build_module(cfg: DictConfig) -> RestorationModule:
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
     """The data module that the configuration describes."""
-    return instantiate(cfg.data, degradation=instantiate(cfg.degradation), scale=cfg.task.scale, seed=cfg.seed)
+    return instantiate(
+        cfg.data, degradation=instantiate(cfg.degradation), scale=cfg.task.scale, seed=cfg.seed
+    )
 
 
 def _entries(group: DictConfig | None) -> list[Any]:
@@ -144,11 +155,12 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
             logger.finish(exit_code)
 
 
-def _fit(trainer: pl.Trainer, module: RestorationModule, data: ImageDataModule, checkpoint: Path | None) -> None:
+def _fit(
+    trainer: pl.Trainer, module: RestorationModule, data: ImageDataModule, checkpoint: Path | None
+) -> None:
     with warnings.catch_warnings():
-        # the loader decides its own workers; on a two-core machine one is right
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        warnings.filterwarnings("ignore", message=".*logging interval.*")
+        for message in EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message=message)
         trainer.fit(
             module,
             datamodule=data,
@@ -184,7 +196,9 @@ def _conclude(
         module.net.load_state_dict(net_state(read_lightning(folder.best_checkpoint)["state_dict"]))
         source = "best"
     net = module.net.cpu().eval()
-    metrics = {f"val/{name}": value for name, value in measure(net, data, validation_metrics(cfg), module).items()}
+    metrics = {
+        f"val/{name}": value for name, value in measure(net, data, validation_metrics(cfg), module).items()
+    }
     stats = describe(net)
     metrics |= {key: float(stats[key]) for key in ("parameters", "macs_per_pixel")}
     metrics["ms_per_image"] = latency_ms(net, LATENCY_SIZE)
@@ -195,7 +209,11 @@ def _conclude(
         folder.weights_file,
         {str(key): value for key, value in plain_net.items()},
         net.state_dict(),
-        {"run": f"{folder.path.parent.name}/{folder.path.name}", "weights": source, "scale": str(cfg.task.scale)},
+        {
+            "run": f"{folder.path.parent.name}/{folder.path.name}",
+            "weights": source,
+            "scale": str(cfg.task.scale),
+        },
     )
     write_json(folder.metrics_file, metrics)
     for logger in loggers:

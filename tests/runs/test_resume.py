@@ -1,0 +1,148 @@
+"""kill -9 loses nothing; a folder's run is continued only as what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+
+from sharpkd.checkpoint import net_state, read_lightning
+from sharpkd.runs.folder import RunFolder, RunFolderError, differences
+
+Train = Callable[..., Path]
+
+
+def _kill_after_checkpoint(arguments: list[str], folder: Path, where: Path) -> int:
+    """Start a training, kill -9 it once it has written a checkpoint, and return that checkpoint's step."""
+    checkpoint = folder / "checkpoints" / "last.ckpt"
+    with (where / "killed.log").open("w") as log:
+        process = subprocess.Popen(arguments, cwd=where, stdout=log, stderr=log, start_new_session=True)
+        deadline = time.monotonic() + 120
+        while not checkpoint.is_file():
+            assert process.poll() is None, (where / "killed.log").read_text()
+            assert time.monotonic() < deadline, "no checkpoint within two minutes"
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    return int(read_lightning(checkpoint)["global_step"])
+
+
+def test_kill_then_resume_gives_the_uninterrupted_weights(
+    train_here: Train, command: Callable[..., list[str]], tiny: list[str], tmp_path: Path
+) -> None:
+    """An epoch has 10 steps and checkpoints come every 7, so the resume starts inside an epoch; with a worker."""
+    overrides = [
+        *tiny,
+        "experiment=scratch",
+        "data.workers=1",
+        "trainer.max_steps=60",
+        "trainer.val_check_interval=20",
+        "callbacks.last.every_n_train_steps=7",
+    ]
+    killed = tmp_path / "outputs" / "scratch" / "killed"
+    step = _kill_after_checkpoint(command(*overrides, "run=killed"), killed, tmp_path)
+    assert 0 < step < 60
+    assert step % 10 != 0
+    settings = [*overrides, "run=killed", f"paths.output_root={tmp_path}/outputs"]
+    train_here("outputs/scratch/killed", *settings, "resume=auto")
+    whole = train_here("whole", *overrides)
+
+    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt"):
+        expected, continued = (read_lightning(folder / name) for folder in (whole, killed))
+        assert expected["global_step"] == continued["global_step"]
+        for part in ("state_dict", "current_model_state"):
+            for key, value in expected[part].items():
+                assert value.equal(continued[part][key]), (name, part, key)
+    exported, again = (load_file(folder / "net.safetensors") for folder in (whole, killed))
+    assert exported.keys() == again.keys()
+    assert all(exported[key].equal(again[key]) for key in exported)
+
+
+def test_what_a_folder_with_a_run_in_it_allows(train_here: Train, tiny: list[str], tmp_path: Path) -> None:
+    common = [*tiny, "experiment=scratch", "callbacks.last.every_n_train_steps=2"]
+    folder = RunFolder(train_here("once", *common))
+    before = folder.weights_file.read_bytes()
+    with pytest.raises(
+        RunFolderError, match="finished run; choose another name with run=NAME, or overwrite=true"
+    ):
+        train_here("once", *common)
+
+    folder.report("running")  # as kill -9 leaves it
+    with pytest.raises(
+        RunFolderError, match="unfinished run; resume=auto continues it, overwrite=true discards"
+    ):
+        train_here("once", *common)
+    with pytest.raises(RunFolderError) as refused:
+        train_here("once", *common, "resume=auto", "optimizer.lr=0.5", "net.width=16")
+    assert "optimizer.lr: 0.001 -> 0.5" in str(refused.value)
+    assert "net.width: 8 -> 16" in str(refused.value)
+    assert folder.weights_file.read_bytes() == before
+
+    with pytest.raises(
+        RunFolderError, match="resume is 'atuo'; expected never, auto, or the path of a .ckpt"
+    ):
+        train_here("once", *common, "resume=atuo")
+    with pytest.raises(FileNotFoundError, match=r"resume=/nowhere/last\.ckpt: no such checkpoint"):
+        train_here("once", *common, "resume=/nowhere/last.ckpt")
+    train_here("once", *common, "overwrite=true", "seed=1")
+    assert folder.weights_file.read_bytes() != before
+    assert folder.status()["state"] == "finished"
+
+
+def test_validated_best_and_exported_weights_are_the_same(train_here: Train, tiny: list[str]) -> None:
+    folder = train_here("ema", *tiny, "experiment=scratch")
+    best = read_lightning(folder / "checkpoints" / "best.ckpt")
+    exported = load_file(folder / "net.safetensors")
+    averaged, trained = net_state(best["state_dict"]), net_state(best["current_model_state"])
+    assert all(exported[key].equal(averaged[key]) for key in exported)
+    assert not all(averaged[key].equal(trained[key]) for key in averaged)
+    scores = [state["best_model_score"] for key, state in best["callbacks"].items() if "'val/psnr'" in key]
+    metrics = json.loads((folder / "metrics.json").read_text())
+    assert metrics["val/psnr"] == pytest.approx(float(scores[0]), abs=1e-4)
+
+
+def test_another_teacher_is_refused_on_resume(train_here: Train, tiny: list[str], tmp_path: Path) -> None:
+    first, second = (
+        train_here(f"teacher{seed}", *tiny, "experiment=teacher", "net=pixel_student", f"seed={seed}")
+        for seed in (0, 1)
+    )
+    teacher = tmp_path / "teacher.safetensors"
+    teacher.write_bytes((first / "net.safetensors").read_bytes())
+    common = [*tiny, "experiment=distill", f"teacher.path={teacher}", "callbacks.last.every_n_train_steps=2"]
+    folder = RunFolder(train_here("student", *common))
+    folder.report("running")
+    teacher.write_bytes((second / "net.safetensors").read_bytes())
+    with pytest.raises(
+        RunFolderError, match="cannot continue .* with another teacher: its file's SHA-256 was"
+    ):
+        train_here("student", *common, "resume=auto")
+
+
+def test_differences_ignore_where_and_how_fast_a_run_goes() -> None:
+    before = {
+        "data": {"workers": 1, "batch_size": 4},
+        "paths": {"run_dir": "a"},
+        "resume": "never",
+        "seed": 0,
+    }
+    now = {
+        "data": {"workers": 2, "batch_size": 8},
+        "paths": {"run_dir": "b"},
+        "resume": "auto",
+        "run": "x",
+        "seed": 0,
+    }
+    assert differences(before, now) == ["data.batch_size: 4 -> 8"]
+
+
+def test_damaged_status_is_named(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "fin')
+    with pytest.raises(RunFolderError, match=r"status\.json is damaged .*overwrite=true starts again"):
+        RunFolder(tmp_path).status()
