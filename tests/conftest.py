@@ -22,7 +22,11 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 
+from sharpkd.functional.torchvision_guard import define_missing_operators  # noqa: E402
+
 torch.set_num_threads(1)
+# Tests may import torchvision (through torchmetrics, timm, Lightning) before anything of sharpkd.
+define_missing_operators()
 
 # Tests run from a checkout whose package may not be installed; processes that they start have to find it too.
 ROOT = Path(__file__).resolve().parent.parent
