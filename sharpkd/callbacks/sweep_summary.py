@@ -1,0 +1,94 @@
+"""Keeping a multirun's ``sweep.csv`` and ``sweep.html`` current while its jobs come and go."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from sharpkd.evaluation.sweep_report import write_sweep_report
+
+__all__ = ["SweepSummary"]
+
+
+class SweepSummary(Callback):
+    """Hydra callback: writes the sweep's report after every job of a multirun and once more at its end.
+
+    After every job, because Hydra raises a failed job's error before the end of the multirun is announced.
+    A job that ended without saying so in its ``status.json`` (its error came before it could write one, say)
+    is entered there: failed with its error, or finished with the number it returned.
+
+    Args:
+        metric: what jobs are ranked by; by default the configuration's ``sweep.monitor``, else ``val/psnr``.
+        mode: "max" or "min"; by default ``sweep.mode``, else "max".
+    """
+
+    def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
+        self.metric = metric
+        self.mode = mode
+        self._sweep_dirs: set[Path] = set()
+
+    def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
+        """Enter the job and write the report, in a multirun; nothing in a single run."""
+        if OmegaConf.select(config, "hydra.mode") != RunMode.MULTIRUN:
+            return
+        sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
+        metric, mode = self._monitored(config)
+        _enter(Path(config.hydra.runtime.output_dir), job_return, metric)
+        self._sweep_dirs.add(sweep_dir)
+        write_sweep_report(sweep_dir, metric, mode)
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Write the report once more: a job that still says it is running has died."""
+        sweep_dirs = self._sweep_dirs or {_sweep_dir(config)}
+        metric, mode = self._monitored(config)
+        for sweep_dir in sorted(sweep_dirs):
+            write_sweep_report(sweep_dir, metric, mode, ended=True)
+
+    def _monitored(self, config: DictConfig) -> tuple[str, str]:
+        metric = self.metric or OmegaConf.select(config, "sweep.monitor") or "val/psnr"
+        return str(metric), str(self.mode or OmegaConf.select(config, "sweep.mode") or "max")
+
+
+def _sweep_dir(config: DictConfig) -> Path:
+    """The sweep's folder outside of a job, where ``${hydra:...}`` resolves only if told the configuration."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)
+    try:
+        return Path(str(config.hydra.sweep.dir)).absolute()
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _enter(folder: Path, job_return: JobReturn, metric: str) -> None:
+    path = folder / "status.json"
+    status: dict[str, Any] = {}
+    if path.is_file():
+        try:
+            status = dict(json.loads(path.read_text(encoding="utf-8")))
+        except ValueError:
+            # the report names the damage; the file stays as evidence
+            return
+    if status.get("state") in ("finished", "failed"):
+        return
+    status.setdefault("overrides", list(job_return.overrides or []))
+    status.setdefault("metrics", {})
+    # read through the private name: the public one raises the job's error
+    outcome = job_return._return_value
+    if job_return.status == JobStatus.COMPLETED:
+        status["state"] = "finished"
+        if isinstance(outcome, int | float) and not isinstance(outcome, bool):
+            status["metrics"].setdefault(metric, float(outcome))
+    else:
+        status["state"] = "failed"
+        status["error"] = f"{type(outcome).__name__}: {outcome}" if outcome is not None else "no error given"
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(json.dumps(status, indent=2), encoding="utf-8")
+    os.replace(temporary, path)
