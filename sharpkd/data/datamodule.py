@@ -146,8 +146,8 @@ class ImageDataModule(pl.LightningDataModule):
         trainer = self.trainer
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
         sampler = EpochSampler(len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size)
-        finished = None if trainer is None else self._finished_batches
-        return ResumableLoader(dataset, sampler, self.workers, self._pin_memory, finished)
+        in_progress = None if trainer is None else self._batches_in_progress
+        return ResumableLoader(dataset, sampler, self.workers, self._pin_memory, in_progress)
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole images one by one, or batches of centre crops; the same in every process and every run."""
@@ -168,10 +168,10 @@ class ImageDataModule(pl.LightningDataModule):
     def _pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
 
-    def _finished_batches(self) -> int:
+    def _batches_in_progress(self) -> int:
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.processed  # type: ignore[attr-defined]
+        return progress.ready - progress.processed  # type: ignore[attr-defined]
 
     def _open_train(self) -> ImageCache:
         least = smallest_side(self.crop_size, self.rotation, self.reduction)

@@ -21,19 +21,21 @@ class ResumableLoader(DataLoader[Batch]):
     """Batches of an :class:`EpochSampler`, with Lightning's protocol for stateful loaders.
 
     ``state_dict()`` is ``{"epoch": e, "batches": b}``: b batches of epoch e are done. After
-    ``load_state_dict`` an iteration over epoch e starts with batch b and gives what an uninterrupted run
-    sees, whatever the number of workers; skipped batches cost nothing. Other epochs start at their
-    beginning. ``len`` is always the whole epoch.
+    ``load_state_dict`` the next iteration starts there and gives what an uninterrupted run sees, whatever the
+    number of workers; skipped batches cost nothing. Later iterations are whole epochs. ``len`` is always the
+    whole epoch.
 
     An iteration begins with its first ``next``, not with ``iter``: Lightning calls ``set_epoch`` in between.
+    Its count of epochs runs ahead by one after a resume from a checkpoint of an epoch's end, so the epochs
+    that follow a resume are counted from the loaded one.
 
     Args:
         dataset: takes the sampler's keys, returns a :class:`Batch` of one image.
         sampler: order, epoch and batch size.
         workers: processes; 0 loads in this one.
         pin_memory: copy batches to page-locked memory.
-        finished: how many batches of this epoch the consumer has finished. Without it a batch counts as done
-            when it is handed out; with it a batch in progress comes again after a resume.
+        in_progress: how many of the batches handed out the consumer has not finished; they come again after
+            a resume. Without it a batch counts as done when it is handed out.
     """
 
     sampler: EpochSampler
@@ -44,7 +46,7 @@ class ResumableLoader(DataLoader[Batch]):
         sampler: EpochSampler,
         workers: int = 0,
         pin_memory: bool = False,
-        finished: Callable[[], int] | None = None,
+        in_progress: Callable[[], int] | None = None,
     ) -> None:
         super().__init__(
             dataset,
@@ -57,26 +59,38 @@ class ResumableLoader(DataLoader[Batch]):
             worker_init_fn=one_thread,
             persistent_workers=workers > 0,
         )
-        self._finished = finished
+        self._in_progress = in_progress
         self._epoch = sampler.epoch
         self._batches = 0
-        self._started = False
+        self._resume: tuple[int, int] | None = None
+        self._epochs_ahead = 0
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
-        if self.sampler.epoch != self._epoch or self._started:
-            self._epoch, self._batches = self.sampler.epoch, 0
-        self._started = True
-        self.sampler.first_batch = self._batches
+        self._epoch, self._batches = self._start()
+        self.sampler.start = (self._epoch, self._batches)
         for batch in super().__iter__():
             self._batches += 1
             yield batch
 
+    def _start(self) -> tuple[int, int]:
+        if self._resume is None:
+            return self.sampler.epoch - self._epochs_ahead, 0
+        (epoch, batches), self._resume = self._resume, None
+        if batches == len(self):
+            epoch, batches = epoch + 1, 0
+        self._epochs_ahead = self.sampler.epoch - epoch
+        return epoch, batches
+
     def state_dict(self) -> dict[str, Any]:
         """``{"epoch", "batches"}`` that are done, in numbers only."""
-        if self.sampler.epoch != self._epoch:
-            return {"epoch": self.sampler.epoch, "batches": 0}
-        done = self._batches if self._finished is None else min(self._batches, self._finished())
-        return {"epoch": self._epoch, "batches": done}
+        if self._resume is not None:
+            epoch, batches = self._resume
+        elif self.sampler.epoch - self._epochs_ahead != self._epoch:
+            epoch, batches = self.sampler.epoch - self._epochs_ahead, 0
+        else:
+            pending = 0 if self._in_progress is None else self._in_progress()
+            epoch, batches = self._epoch, max(0, self._batches - pending)
+        return {"epoch": epoch, "batches": batches}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue there.
@@ -91,4 +105,4 @@ class ResumableLoader(DataLoader[Batch]):
                 "it was made with other data or another data.batch_size; resume with the same settings"
             )
         self.sampler.set_epoch(epoch)
-        self._epoch, self._batches, self._started = epoch, batches, False
+        self._resume = (epoch, batches)

@@ -25,7 +25,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     Attributes:
         epoch: set by :meth:`set_epoch`, which Lightning calls.
-        first_batch: how many batches the next iteration leaves out (``len`` does not change).
+        start: ``(epoch, batch)`` where iterations start, or None for the beginning of ``epoch`` (``len``
+            does not change).
 
     Raises:
         ValueError: an epoch is smaller than one global batch, or the rank is outside the world.
@@ -50,7 +51,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
-        self.first_batch = 0
+        self.start: tuple[int, int] | None = None
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration."""
@@ -60,8 +61,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.n // (self.batch_size * self.world_size) * self.batch_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        epoch, first = self.epoch, self.first_batch * self.batch_size
+        epoch, first_batch = self.start or (self.epoch, 0)
         random = np.random.default_rng((self.seed, epoch))
         order = random.permutation(self.n) if self.shuffle else np.arange(self.n)
         own = order[: len(self) * self.world_size][self.rank :: self.world_size]
-        return ((epoch, int(index)) for index in own[first:])
+        return ((epoch, int(index)) for index in own[first_batch * self.batch_size :])

@@ -9,6 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from sharpkd.functional.torchvision_guard import define_missing_operators
+
+# Tests that import pytorch_lightning, and with it torchvision, do so before anything of sharpkd.
+define_missing_operators()
+
 
 def picture(seed: int, height: int = 48, width: int = 56) -> np.ndarray:
     """Noise, ``(height, width, 3)`` uint8; no two crops are alike."""

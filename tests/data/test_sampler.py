@@ -53,10 +53,12 @@ def test_ranks_together_see_the_batches_of_one_process(world_size: int) -> None:
         assert [batch[0] for batch in separate] == together[:world_size]
 
 
-def test_first_batch_leaves_out_what_came_before() -> None:
+def test_start_leaves_out_what_came_before() -> None:
     sampler = EpochSampler(20, batch_size=4, seed=1)
+    sampler.set_epoch(2)
     whole = list(sampler)
-    sampler.first_batch = 3
+    sampler.set_epoch(5)
+    sampler.start = (2, 3)
     assert list(sampler) == whole[12:]
     assert len(sampler) == 20
 
