@@ -179,10 +179,13 @@ MAIN = (
 
 def test_help_and_onnx_sharpening_are_light_and_quick(photo: Path, student_onnx: Path) -> None:
     for arguments in (("--help",), ("sharpen", photo, "--model", student_onnx, "--overwrite")):
-        runs = [_light(MAIN, *arguments) for _ in range(3)]
-        assert all(output.endswith("heavy: []\n") for output, _ in runs)
-        # Processor time of the best run: a busy machine must not decide.
-        assert min(seconds for _, seconds in runs) < 1.0
+        seconds: list[float] = []
+        # Processor time of the best of up to five runs: a busy machine must not decide.
+        while len(seconds) < 5 and (not seconds or min(seconds) >= 1):
+            output, taken = _light(MAIN, *arguments)
+            assert output.endswith("heavy: []\n")
+            seconds.append(taken)
+        assert min(seconds) < 1, seconds
 
 
 def test_script_and_module_are_the_same_command() -> None:
