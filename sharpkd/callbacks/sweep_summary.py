@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
@@ -47,7 +46,7 @@ class SweepSummary(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Write the report once more: a job that still says it is running has died."""
-        sweep_dirs = self._sweep_dirs or {_sweep_dir(config)}
+        sweep_dirs = self._sweep_dirs or {Path(str(config.hydra.sweep.dir)).absolute()}
         metric, mode = self._monitored(config)
         for sweep_dir in sorted(sweep_dirs):
             write_sweep_report(sweep_dir, metric, mode, ended=True)
@@ -55,16 +54,6 @@ class SweepSummary(Callback):
     def _monitored(self, config: DictConfig) -> tuple[str, str]:
         metric = self.metric or OmegaConf.select(config, "sweep.monitor") or "val/psnr"
         return str(metric), str(self.mode or OmegaConf.select(config, "sweep.mode") or "max")
-
-
-def _sweep_dir(config: DictConfig) -> Path:
-    """The sweep's folder outside of a job, where ``${hydra:...}`` resolves only if told the configuration."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)
-    try:
-        return Path(str(config.hydra.sweep.dir)).absolute()
-    finally:
-        HydraConfig.instance().cfg = before
 
 
 def _enter(folder: Path, job_return: JobReturn, metric: str) -> None:

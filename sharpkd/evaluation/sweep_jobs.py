@@ -24,7 +24,7 @@ class Job:
     """One job of a sweep.
 
     ``state``: running, finished or failed. ``overrides``: key -> value, a number where it reads as one.
-    ``metrics``: name -> number, possibly nan. ``score``: the monitored metric, None where not a finite number.
+    ``metrics``: name -> number, possibly nan. ``score``: the monitored metric, None where not finite.
     """
 
     folder: Path

@@ -174,7 +174,8 @@ def _cards(jobs: Sequence[Job], swept: Sequence[str], metric: str) -> str:
         spread = abs(scored[0].score - scored[-1].score)
         shown += (
             '<div class="card"><span class="label">Best to worst</span>'
-            f'<span class="figure">{spread:.3g}</span><span class="note">in {html.escape(metric)}, over {len(scored)} finished jobs</span></div>'
+            f'<span class="figure">{spread:.3g}</span><span class="note">in {html.escape(metric)}, '
+            f"over {len(scored)} finished jobs</span></div>"
         )
     return f'<div class="cards">{shown}</div>'
 
@@ -192,7 +193,7 @@ def _table(jobs: Sequence[Job], swept: Sequence[str], metrics: Sequence[str], me
     # What is compared comes first: a phone shows three columns
     others = [name for name in metrics if name != metric]
     has_error = any(job.error for job in jobs)
-    titles = ["rank", "state", metric, *swept, *others, *(["error"] if has_error else []), "folder"]
+    titles = ["rank", "state", metric, *swept, *(["error"] if has_error else []), *others, "folder"]
     head = ""
     for title in titles:
         first = "descending" if title == metric and mode == "max" else "ascending"
@@ -203,15 +204,15 @@ def _table(jobs: Sequence[Job], swept: Sequence[str], metrics: Sequence[str], me
     scores = [job.score for job in jobs if job.score is not None]
     body = ""
     for rank, job in enumerate(jobs, start=1):
-        name = html.escape(job.name)
+        name, link = html.escape(job.name), quote(job.name)
         cells = [
             _cell(rank, "number"),
             f'<td data-value="{job.state}"><span class="state {job.state}">{job.state}</span></td>',
             _score_cell(job, metric, scores),
             *(_cell(job.overrides.get(key)) for key in swept),
-            *(_cell(job.metrics.get(other), "number") for other in others),
             *([_error_cell(job.error)] if has_error else []),
-            f'<td class="job" data-value="{name}"><a href="{quote(job.name)}/" title="{name}">{name}</a></td>',
+            *(_cell(job.metrics.get(other), "number") for other in others),
+            f'<td class="job" data-value="{name}"><a href="{link}/" title="{name}">{name}</a></td>',
         ]
         body += f'<tr data-job="{rank - 1}">{"".join(cells)}</tr>\n'
     return f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}</tbody>"
