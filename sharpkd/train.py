@@ -6,16 +6,16 @@ from sharpkd.requires import require_extra
 
 require_extra("train")
 
-import logging  # noqa: E402
-from pathlib import Path  # noqa: E402
+import logging
+from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig  # noqa: E402
-from omegaconf import DictConfig, OmegaConf  # noqa: E402
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
 
-from sharpkd.config import compose, entry, is_multirun, resolve  # noqa: E402
-from sharpkd.runs.launch import launch_ranks, ranks_wanted, under_launcher  # noqa: E402
-from sharpkd.runs.folder import RunFolder  # noqa: E402
-from sharpkd.runs.training import run_training  # noqa: E402
+from sharpkd.config import compose, entry, is_multirun, resolve
+from sharpkd.runs.folder import RunFolder
+from sharpkd.runs.launch import launch_ranks, ranks_wanted, under_launcher
+from sharpkd.runs.training import run_training
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
 
 
 def with_teacher(cfg: DictConfig) -> DictConfig:
-    """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` if that is asked for."""
+    """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` where asked for."""
     if cfg.teacher.path is not None:
         path = Path(cfg.teacher.path).expanduser().absolute()
     elif cfg.teacher.experiment is not None and cfg.loss.delta > 0:

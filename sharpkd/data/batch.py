@@ -34,11 +34,9 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
-        pinned = {f.name: getattr(self, f.name).pin_memory() for f in fields(self) if self._is_tensor(f.name)}
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        pinned = {name: value.pin_memory() for name, value in held.items() if isinstance(value, Tensor)}
         return replace(self, **pinned)
-
-    def _is_tensor(self, name: str) -> bool:
-        return isinstance(getattr(self, name), Tensor)
 
 
 def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
@@ -46,7 +44,7 @@ def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
     if not present:
         return None
     if len(present) != len(parts):
-        raise ValueError(f"{len(parts) - len(present)} of {len(parts)} samples lack a field that the others have")
+        raise ValueError(f"{len(parts) - len(present)} of {len(parts)} samples lack a field that others have")
     return torch.cat(present)
 
 

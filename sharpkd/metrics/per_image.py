@@ -56,6 +56,10 @@ class PerImageMetric(Metric):
         """Mean over all images seen, scalar."""
         return self.total / self.count
 
+    def local_mean(self) -> float:
+        """Mean over the images that this process alone has seen; asks no other process."""
+        return float(self.total / self.count)
+
     @staticmethod
     def _clamp(image: Tensor) -> Tensor:
         return image.clamp(0, 1)

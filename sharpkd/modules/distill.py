@@ -23,8 +23,8 @@ PROBE_SIZE = 64
 class DistillModule(RestorationModule):
     """``total = α·L_pixel + β·L_perceptual + γ·L_SSIM + δ·L_distill`` with a teacher that never changes.
 
-    The student and the transfer terms' adapters are trained; the teacher is in no state dict, optimizer, EMA copy,
-    DDP bucket or parameter count (see :class:`~sharpkd.modules.frozen_teacher.FrozenTeacher`).
+    The student and the transfer terms' adapters are trained; the teacher is in no state dict, optimizer, EMA
+    copy, DDP bucket or parameter count (see :class:`~sharpkd.modules.frozen_teacher.FrozenTeacher`).
 
     Args:
         teacher: the frozen net that the student imitates.

@@ -17,7 +17,7 @@ class FrozenTeacher(Frozen):
 
     Args:
         net: the teacher; put into eval mode, without gradients.
-        sha256: of the file it came from, kept in checkpoints so that a run cannot resume with another teacher.
+        sha256: of its file, kept in checkpoints so that a run cannot resume with another teacher.
         name: for pictures and messages.
         precision: ``fp32`` or ``bf16``; the answer is float32 either way.
 
@@ -66,10 +66,10 @@ class FrozenTeacher(Frozen):
         expected = (1, 3, size * scale, size * scale)
         if tuple(output.shape) != expected:
             raise ValueError(
-                f"teacher {self.name}: for a {size}x{size} image it returns {tuple(output.shape)}, the task needs "
+                f"teacher {self.name}: it turns {size}x{size} into {tuple(output.shape)}, the task needs "
                 f"{expected}; its scale or channel count is not the task's (task.scale={scale})"
             )
         if not torch.isfinite(output).all():
             raise ValueError(
-                f"teacher {self.name}: its output has NaN or infinite values; the weights are unusable"
+                f"teacher {self.name}: its output is not finite; its weights are unusable"
             )

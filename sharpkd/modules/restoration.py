@@ -61,7 +61,7 @@ class RestorationModule(pl.LightningModule):
     def _refuse_delta(self, loss: CombinedLoss) -> None:
         if loss.weights["delta"] > 0:
             raise ValueError(
-                f"loss.delta={loss.weights['delta']} but {type(self).__name__} has no teacher to distil from; "
+                f"loss.delta={loss.weights['delta']} but {type(self).__name__} has no teacher; "
                 "use experiment=distill teacher.path=FILE, or loss.delta=0"
             )
 
@@ -83,11 +83,15 @@ class RestorationModule(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         result = self.compute_loss(batch)
         if not torch.isfinite(result.total):
+            names = ", ".join(batch.name)
             raise FloatingPointError(
-                f"the loss is {result.total.item()} at step {self.global_step}; images: {', '.join(batch.name)}"
+                f"the loss is {result.total.item()} at step {self.global_step}; images: {names}"
             )
-        self.log("train/loss", result.total.detach(), prog_bar=True, batch_size=len(batch))
-        self.log_dict({f"train/{name}": value for name, value in result.terms.items()}, batch_size=len(batch))
+        scalars = {"train/loss": result.total.detach()}
+        scalars |= {f"train/{name}": value for name, value in result.terms.items()}
+        for name, value in scalars.items():
+            # sync_dist: the mean over ranks, which is the loss of the global batch
+            self.log(name, value, prog_bar=name == "train/loss", batch_size=len(batch), sync_dist=True)
         return result.total
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:

@@ -163,7 +163,7 @@ class RunFolder:
             raise RunFolderError(
                 f"cannot continue {checkpoint} with other settings:\n  "
                 + "\n  ".join(changed)
-                + "\nput them back, or start another run with run=NAME (or overwrite=true to discard this one)"
+                + "\nput them back, start another run with run=NAME, or discard this one with overwrite=true"
             )
 
     def prepare(self, cfg: DictConfig) -> Path | None:
@@ -176,8 +176,8 @@ class RunFolder:
             The checkpoint to continue from, or None for a fresh start.
 
         Raises:
-            RunFolderError: the folder holds a finished run, an unfinished one that was not asked to continue, or one
-                with other settings (the message lists them).
+            RunFolderError: the folder holds a finished run, an unfinished one that was not asked to continue,
+                or one with other settings (the message lists them).
             FileNotFoundError: ``resume`` names a file that does not exist.
         """
         resume = str(cfg.resume)
@@ -198,8 +198,8 @@ class RunFolder:
         if resume == "never":
             if self.last_checkpoint.is_file():
                 raise RunFolderError(
-                    f"{self.path} holds an unfinished run; resume=auto continues it, overwrite=true discards it, "
-                    "run=NAME starts another"
+                    f"{self.path} holds an unfinished run; resume=auto continues it, overwrite=true discards "
+                    "it, run=NAME starts another"
                 )
             self.clear()
             return None

@@ -1,7 +1,7 @@
 """Several ranks for one run: fresh processes through torchrun, from the run's own resolved configuration.
 
-Lightning would start the other ranks by repeating this process's command line, which inside a sweep is the sweep
-itself. A rank started from the saved configuration knows nothing of Hydra or of other jobs.
+Lightning would start the other ranks by repeating this process's command line, which inside a sweep is the
+sweep itself. A rank started from the saved configuration knows nothing of Hydra or of other jobs.
 """
 
 from __future__ import annotations

@@ -13,7 +13,6 @@ import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from torch import nn
-from torchmetrics import Metric
 
 from sharpkd.checkpoint import load_net, net_state, read_lightning, save_weights
 from sharpkd.config import ConfigError, instantiate
@@ -21,6 +20,7 @@ from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
 from sharpkd.metrics.latency import measure_latency
 from sharpkd.metrics.lpips import maybe_lpips
+from sharpkd.metrics.per_image import PerImageMetric
 from sharpkd.metrics.psnr import PSNR
 from sharpkd.metrics.ssim import SSIM
 from sharpkd.modules.distill import DistillModule
@@ -73,9 +73,9 @@ def load_teacher(cfg: DictConfig) -> FrozenTeacher:
     return teacher
 
 
-def validation_metrics(cfg: DictConfig) -> dict[str, Metric]:
+def validation_metrics(cfg: DictConfig) -> dict[str, PerImageMetric]:
     """PSNR, SSIM and, where its weights are there, LPIPS; all averaged per image."""
-    metrics: dict[str, Metric] = {"psnr": PSNR(), "ssim": SSIM()}
+    metrics: dict[str, PerImageMetric] = {"psnr": PSNR(), "ssim": SSIM()}
     lpips = maybe_lpips(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
     if lpips is not None:
         metrics["lpips"] = lpips
@@ -222,15 +222,15 @@ def _conclude(
 
 
 def measure(
-    net: nn.Module, data: ImageDataModule, metrics: Mapping[str, Metric], module: RestorationModule
+    net: nn.Module, data: ImageDataModule, metrics: Mapping[str, PerImageMetric], module: RestorationModule
 ) -> dict[str, float]:
-    """Validation metrics of a net on the CPU, in this process alone, so that no image counts twice under DDP."""
+    """Validation metrics of a net on the CPU, in this process alone: under DDP no image counts twice."""
     with torch.inference_mode():
         for batch in data.val_dataloader():
             output = net(batch.degraded, module.condition_of(batch)).clamp(0.0, 1.0)
             for metric in metrics.values():
                 metric.update(output, batch.sharp)
-    return {name: float(metric.compute()) for name, metric in metrics.items()}
+    return {name: metric.local_mean() for name, metric in metrics.items()}
 
 
 def latency_ms(net: nn.Module, size: tuple[int, int]) -> float:

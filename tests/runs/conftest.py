@@ -53,6 +53,7 @@ def tiny(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "loss.beta=0",
         "metrics.lpips_weights=null",
         "callbacks.progress=null",
+        "trainer.enable_progress_bar=false",
         "callbacks.image_grid=null",
         "callbacks.training_curves=null",
     ]

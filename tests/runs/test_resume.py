@@ -37,7 +37,7 @@ def _kill_after_checkpoint(arguments: list[str], folder: Path, where: Path) -> i
 def test_kill_then_resume_gives_the_uninterrupted_weights(
     train_here: Train, command: Callable[..., list[str]], tiny: list[str], tmp_path: Path
 ) -> None:
-    """An epoch has 10 steps and checkpoints come every 7, so the resume starts inside an epoch; with a worker."""
+    """An epoch has 10 steps and checkpoints come every 7, so the resume starts inside an epoch."""
     overrides = [
         *tiny,
         "experiment=scratch",
@@ -86,7 +86,7 @@ def test_what_a_folder_with_a_run_in_it_allows(train_here: Train, tiny: list[str
     assert folder.weights_file.read_bytes() == before
 
     with pytest.raises(
-        RunFolderError, match="resume is 'atuo'; expected never, auto, or the path of a .ckpt"
+        RunFolderError, match=r"resume is 'atuo'; expected never, auto, or the path of a \.ckpt"
     ):
         train_here("once", *common, "resume=atuo")
     with pytest.raises(FileNotFoundError, match=r"resume=/nowhere/last\.ckpt: no such checkpoint"):
@@ -120,7 +120,7 @@ def test_another_teacher_is_refused_on_resume(train_here: Train, tiny: list[str]
     folder.report("running")
     teacher.write_bytes((second / "net.safetensors").read_bytes())
     with pytest.raises(
-        RunFolderError, match="cannot continue .* with another teacher: its file's SHA-256 was"
+        RunFolderError, match=r"cannot continue .* with another teacher: its file's SHA-256 was"
     ):
         train_here("student", *common, "resume=auto")
 

@@ -1,0 +1,73 @@
+"""Two gloo processes compute what one process computes; sweeps start each job's ranks afresh."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sharpkd.config import compose
+from sharpkd.runs.launch import ranks_wanted, under_launcher
+
+Train = Callable[..., Path]
+TERMS = ("train/loss", "train/pixel", "train/ssim", "train/distill", "train/distill/feature")
+
+
+def _rows(folder: Path, column: str) -> list[float]:
+    with (folder / "logs" / "metrics.csv").open() as stream:
+        return [float(row[column]) for row in csv.DictReader(stream) if row.get(column)]
+
+
+@pytest.fixture
+def teacher(train_here: Train, tiny: list[str]) -> Path:
+    """The weights of a teacher that was trained for four steps."""
+    return train_here("teacher", *tiny, "experiment=teacher", "net=pixel_student") / "net.safetensors"
+
+
+def test_two_processes_log_what_one_does(train_here: Train, tiny: list[str], teacher: Path) -> None:
+    """The same global batches of 4: loss terms, validation and weights agree to float tolerance."""
+    common = [*tiny, "experiment=distill", f"teacher.path={teacher}", "optimizer=sgd"]
+    one = train_here("one", *common)
+    two = train_here("two", *common, "trainer=ddp_spawn_cpu", "data.batch_size=2")
+    for term in TERMS:
+        single, double = _rows(one, term), _rows(two, term)
+        assert len(single) == 4, term
+        assert double == pytest.approx(single, rel=1e-4), term
+    assert _rows(two, "val/psnr") == pytest.approx(_rows(one, "val/psnr"), abs=1e-3)
+    metrics = [json.loads((folder / "metrics.json").read_text()) for folder in (one, two)]
+    assert metrics[0]["val/psnr"] == pytest.approx(metrics[1]["val/psnr"], abs=1e-3)
+
+
+def test_sweep_of_two_jobs_with_two_ranks(
+    run: Callable[..., subprocess.CompletedProcess[str]], tiny: list[str], tmp_path: Path
+) -> None:
+    done = run(
+        "-m", *tiny, "experiment=scratch", "trainer=ddp_spawn_cpu", "loss.gamma=0,0.1", "sweep.name=ranks"
+    )
+    assert done.returncode == 0, done.stderr
+    sweep = tmp_path / "outputs" / "sweeps" / "scratch" / "ranks"
+    jobs = sorted(path.parent for path in sweep.glob("*/status.json"))
+    assert len(jobs) == 2
+    for job in jobs:
+        status = json.loads((job / "status.json").read_text())
+        assert status["state"] == "finished"
+        assert status["metrics"]["val/psnr"] > 10
+        # a rank that replayed the sweep's command would have started further trainings
+        assert len(_rows(job, "train/loss")) == 4
+
+
+def test_how_many_ranks(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    assert ranks_wanted(compose("train", tiny)) == 1
+    assert ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=3"])) == 3
+    assert ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=[0,1]"])) == 2
+    with pytest.raises(ValueError, match="torch finds no GPU here"):
+        ranks_wanted(compose("train", [*tiny, "trainer=ddp"]))
+    with pytest.raises(ValueError, match=r"trainer\.devices is 'many'; expected a number of processes"):
+        ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=many"]))
+    assert not under_launcher()
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    assert under_launcher()
