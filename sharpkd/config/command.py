@@ -1,0 +1,132 @@
+"""Entry points: composition, readable errors, exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import hydra
+from hydra._internal.utils import get_args_parser
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import IntervalSweep
+from hydra.errors import OverrideParseException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from sharpkd.config.check import ConfigError, check
+from sharpkd.config.composition import compose, conf_dir, register_resolvers, resolve, searching
+from sharpkd.config.hints import choices_of, key_of
+
+# what a user can cause and mend; everything else is a mistake in the code and keeps its traceback
+MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, OmegaConfBaseException)
+
+
+def is_multirun() -> bool:
+    """Whether this process is a job of a Hydra sweep."""
+    return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+
+
+def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callable[[], None]]:
+    """Turn ``main(cfg) -> number`` into a command: composition, readable errors, exit codes.
+
+    A wrong configuration is one message on standard error and exit code 2; other mistakes of the user (a
+    missing file, a value out of range) are one and exit code 1; anything else keeps its traceback. In a sweep
+    every error is handed to Hydra, which marks the job.
+    """
+
+    def decorate(main: Callable[[DictConfig], float]) -> Callable[[], None]:
+        def job(cfg: DictConfig) -> float:
+            try:
+                resolved = resolve(cfg)
+                check(resolved)
+                return main(resolved)
+            except Exception as error:
+                if not _is_mistake(error) or is_multirun() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                    raise
+                _fail(error)
+
+        # Hydra names the job, and with it the log file, after this
+        job.__module__ = f"sharpkd.{config_name}"
+
+        def command() -> None:
+            register_resolvers()
+            try:
+                _preflight(config_name)
+            except ConfigError as error:
+                _fail(error)
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(job)()
+
+        return command
+
+    return decorate
+
+
+def _is_mistake(error: Exception) -> bool:
+    # Lightning's own class is known by its name: importing it would load Lightning for every command
+    return isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
+
+
+def _fail(error: BaseException) -> NoReturn:
+    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
+    print(f"error: {error}{notes}", file=sys.stderr)
+    sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _preflight(config_name: str) -> None:
+    """Compose and check before Hydra does and makes folders; a mistake is answered with what is allowed.
+
+    Of a sweep, the first job is checked, and every choice of a swept group.
+    """
+    arguments: Namespace = get_args_parser().parse_args()
+    if arguments.hydra_help or arguments.info or arguments.shell_completion:
+        return
+    folders = [Path(arguments.config_dir).absolute()] if arguments.config_dir else []
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(f"--config-dir {arguments.config_dir}: no such folder")
+    only_shown = arguments.help or arguments.cfg
+    jobs = list(_first_jobs(arguments.overrides, folders)) if arguments.multirun else [arguments.overrides]
+    for overrides in jobs:
+        composed = compose(
+            arguments.config_name or config_name, overrides, folders=folders, run=not only_shown
+        )
+        if not only_shown:
+            check(composed)
+
+
+def _first_jobs(overrides: list[str], folders: list[Path]) -> Iterator[list[str]]:
+    """The overrides of a sweep's first job, then those with each other choice of each swept group."""
+    try:
+        with searching(folders):
+            values = [_values(override) for override in overrides]
+    except OverrideParseException:
+        values = [[override] for override in overrides]  # composing it says what is wrong
+    first = [choices[0] for choices in values]
+    yield first
+    for index, choices in enumerate(values):
+        if choices_of(key_of(overrides[index]), [conf_dir(), *folders]):
+            for choice in choices[1:]:
+                yield [*first[:index], choice, *first[index + 1 :]]
+
+
+def _values(override: str) -> list[str]:
+    """One override for each value that is swept (the lower end of an interval)."""
+    loader = GlobalHydra.instance().config_loader()
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([override])[0]
+    if not parsed.is_sweep_override():
+        return [override]
+    key = override.split("=", 1)[0]
+    value = parsed.value()
+    if isinstance(value, IntervalSweep):
+        return [f"{key}={value.start}"]
+    values = [f"{key}={choice}" for choice in parsed.sweep_string_iterator()]
+    if not values:
+        raise ConfigError(f"{override}: nothing to sweep over; no choice of {key!r} fits")
+    return values
