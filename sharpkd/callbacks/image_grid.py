@@ -165,7 +165,7 @@ def _teacher_pixels(
 
 def _tiles(shown: _Shown) -> list[Tile]:
     versions = [("degraded", shown.degraded), ("teacher", shown.teacher), ("output", shown.output)]
-    return [Tile("sharp", shown.sharp, shown.name)] + [
+    return [Tile("sharp", shown.sharp)] + [
         Tile(title, pixels, f"{_psnr(pixels, shown.sharp):.2f} dB")
         for title, pixels in versions
         if pixels is not None

@@ -87,7 +87,7 @@ def side_by_side(
         rows: at least one row of at least one tile; the tiles of a row have one size.
         labels: one name for each row, or none.
         width: of a tile, in pixels.
-        zoom_size: side of the enlarged place in the image's own pixels; 0 leaves it out.
+        zoom_size: side of the enlarged place in the image's own pixels (at most half the image's); 0: none.
 
     Raises:
         ValueError: there is nothing to draw, or the tiles of a row differ in size.
@@ -118,6 +118,7 @@ def _draw_row(tiles: Sequence[Tile], label: str, width: int, zoom_size: int) -> 
     shapes = {tile.pixels.shape for tile in tiles}
     if len(shapes) > 1:
         raise ValueError(f"the tiles of row {label!r} differ in shape: {sorted(shapes)}")
+    zoom_size = min(zoom_size, min(tiles[0].pixels.shape[:2]) // 2)
     height = max(1, round(width * tiles[0].pixels.shape[0] / tiles[0].pixels.shape[1]))
     text = max(12, width // 20)
     font = ImageFont.load_default(size=text)

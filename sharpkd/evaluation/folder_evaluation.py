@@ -1,0 +1,347 @@
+"""Measure nets on a folder of images: degrade each, restore it, compare with the sharp original."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import platform
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sharpkd import __version__
+from sharpkd.data.crops import WholeImageDataset
+from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.evaluation.pictures import Pixels, Tile, side_by_side, to_pixels
+from sharpkd.evaluation.report import Comparison, write_report
+from sharpkd.functional.check import quantise_8bit
+from sharpkd.functional.colour import rgb_to_y
+from sharpkd.functional.psnr import psnr
+from sharpkd.functional.ssim import ssim
+from sharpkd.metrics.latency import measure_latency
+from sharpkd.metrics.lpips import LPIPS, SMALLEST_SIDE
+from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.stats import count_parameters
+
+log = logging.getLogger(__name__)
+
+INPUT = "input"
+META = "_meta"
+METRICS = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips")
+SSIM_SIDE = 11
+LATENCY_SIZE = (480, 640)
+PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
+
+Scores = dict[str, float | None]
+
+
+@dataclass(frozen=True)
+class _Files:
+    """Image files, each decoded when it is asked for."""
+
+    files: Sequence[Path]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> Any:
+        return read_image(self.files[index])
+
+
+class FolderEvaluation:
+    """The images and the way they are degraded; :meth:`restored` yields every version of one of them.
+
+    Args:
+        nets: by the name that they have in the results.
+        images: files.
+        degradation: any albumentations transform; seeded by each image's name, as in validation.
+        scale: how many times smaller the degraded image is.
+        use_condition: tell the nets what the degradation did.
+
+    Raises:
+        ValueError: a net is called ``input`` or ``_meta``, or there are no images.
+    """
+
+    def __init__(
+        self,
+        nets: Mapping[str, nn.Module],
+        images: Sequence[Path],
+        degradation: Any,
+        scale: int = 1,
+        use_condition: bool = False,
+    ) -> None:
+        if reserved := {INPUT, META} & set(nets):
+            raise ValueError(f"a net cannot be called {reserved.pop()!r}: that name is taken in the results")
+        if not images:
+            raise ValueError("there are no images to evaluate on")
+        self.nets = {name: net.eval() for name, net in nets.items()}
+        self.images = list(images)
+        self.names = _unique_names(self.images)
+        self.use_condition = use_condition
+        self._pairs = WholeImageDataset(_Files(self.images), degradation, scale=scale)
+
+    def restored(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
+        """One image: ``(1, 3, H, W)`` sharp, and ``input`` and every net's output, all rounded to 8 bit.
+
+        Raises:
+            UnreadableImage: the file cannot be read.
+        """
+        pair = self._pairs[index]
+        enlarged = pair.degraded
+        if enlarged.shape != pair.sharp.shape:
+            enlarged = F.interpolate(enlarged, size=pair.sharp.shape[-2:], mode="bicubic")
+        versions = {INPUT: quantise_8bit(enlarged)}
+        condition = pair.condition if self.use_condition else None
+        with torch.inference_mode():
+            for name, net in self.nets.items():
+                versions[name] = quantise_8bit(net(pair.degraded, condition).float())
+        return pair.sharp, versions
+
+
+def score(output: Tensor, sharp: Tensor, lpips: LPIPS | None = None) -> Scores:
+    """Every metric of one image; None where the image is too small for it, or LPIPS has no weights.
+
+    Args:
+        output: ``(1, 3, H, W)``, already rounded to 8 bit, as the sharp one is.
+        sharp: the same shape.
+        lpips: the metric, where its weights are there.
+    """
+    side = min(sharp.shape[-2:])
+    luma = rgb_to_y(output), rgb_to_y(sharp)
+    with torch.inference_mode():
+        return {
+            "psnr": float(psnr(output, sharp)),
+            "ssim": float(ssim(output, sharp)) if side >= SSIM_SIDE else None,
+            "psnr_y": float(psnr(*luma)),
+            "ssim_y": float(ssim(*luma)) if side >= SSIM_SIDE else None,
+            "lpips": float(lpips.score(output, sharp))
+            if lpips and side >= SMALLEST_SIDE[lpips.backbone]
+            else None,
+        }
+
+
+def evaluate_folder(
+    nets: Mapping[str, nn.Module],
+    images: Sequence[Path],
+    degradation: Any,
+    out_dir: Path,
+    *,
+    scale: int = 1,
+    use_condition: bool = False,
+    lpips: LPIPS | None = None,
+    origins: Mapping[str, Mapping[str, Any]] | None = None,
+    meta: Mapping[str, Any] | None = None,
+    title: str = "Evaluation",
+    notes: Sequence[str] = (),
+    curves: Sequence[tuple[str, Path]] = (),
+    progress: Callable[[int, int, str], None] | None = None,
+) -> dict[str, Any]:
+    """Measure nets on images; write ``metrics.json``, ``per_image.csv``, ``pictures/``, ``report.html``.
+
+    Every metric is taken on 8-bit-rounded RGB images and averaged per image; ``psnr_y`` and ``ssim_y`` on
+    luma (BT.601). ``ms_per_image`` is the median for one 640x480 input (torch eager, float32, CPU).
+
+    Args:
+        nets: by name; they are put into eval mode and see the degraded image alone.
+        images: files; one that cannot be read is named in a warning and left out.
+        degradation: any albumentations transform, seeded by each image's name.
+        out_dir: created; files in it are replaced.
+        scale: how many times smaller the degraded image is.
+        use_condition: tell the nets what the degradation did.
+        lpips: the metric, or None for a blank column.
+        origins: further facts for a net's entry in the results, such as its file and hash.
+        meta: further facts for ``_meta``.
+        title: of the report.
+        notes: paragraphs for the report.
+        curves: caption and PNG file of each picture of a training, for the report.
+        progress: called with (images done, images in all, name of the image) before each.
+
+    Returns:
+        What ``metrics.json`` holds: ``input`` and each net with its metrics and cost, and ``_meta``.
+
+    Raises:
+        ValueError: there is no usable image, or a net's name is reserved.
+    """
+    evaluation = FolderEvaluation(nets, images, degradation, scale, use_condition)
+    per_image, skipped = _measure(evaluation, lpips, progress)
+    if not per_image:
+        raise ValueError(f"none of the {len(images)} images can be read, starting with {skipped[0]}")
+    results: dict[str, Any] = {}
+    for model in (INPUT, *nets):
+        results[model] = {
+            metric: _mean([rows[model][metric] for rows in per_image.values()]) for metric in METRICS
+        }
+        if model != INPUT:
+            results[model] |= cost(nets[model]) | dict((origins or {}).get(model, {}))
+    results[META] = {
+        "images": [evaluation.names[index] for index in per_image],
+        "skipped": skipped,
+        "degradation": str(degradation),
+        "seed": "SHA-256 of each image's name",
+        "latency_size": list(LATENCY_SIZE),
+        "lpips": None if lpips is None else lpips.backbone,
+        **machine(),
+        **(meta or {}),
+    }
+    out_dir.mkdir(parents=True, exist_ok=True)
+    (out_dir / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    _write_per_image(out_dir / "per_image.csv", evaluation, per_image)
+    comparisons = _draw(evaluation, per_image, out_dir / "pictures")
+    write_report(
+        out_dir / "report.html", title, table_of(results), comparisons, curves, [*notes, _conditions(results)]
+    )
+    return results
+
+
+def cost(net: nn.Module, size: tuple[int, int] = LATENCY_SIZE) -> dict[str, Any]:
+    """Parameters, MACs per output pixel (None where the net does not tell), ms for one image of ``size``."""
+    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    latency = measure_latency(net, image.contiguous(memory_format=torch.channels_last), warmup=1, repeats=5)
+    return {
+        "parameters": count_parameters(net),
+        "macs_per_pixel": net.macs_per_pixel() if isinstance(net, RestorationNet) else None,
+        "ms_per_image": round(latency.median_ms, 2),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """The versions and the processor that figures were made with."""
+    return {
+        "versions": {"sharpkd": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def table_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The rows of the report's table: one a model, blank columns left out."""
+    columns = {
+        "PSNR (dB)": "psnr", "SSIM": "ssim", "PSNR-Y (dB)": "psnr_y", "SSIM-Y": "ssim_y", "LPIPS": "lpips",
+        "parameters": "parameters", "MACs / pixel": "macs_per_pixel", "ms / image": "ms_per_image",
+    }  # fmt: skip
+    models = [model for model in results if model != META]
+    used = {
+        title: key
+        for title, key in columns.items()
+        if any(results[model].get(key) is not None for model in models)
+    }
+    return [
+        {"model": model} | {title: results[model].get(key) for title, key in used.items()} for model in models
+    ]
+
+
+def _measure(
+    evaluation: FolderEvaluation, lpips: LPIPS | None, progress: Callable[[int, int, str], None] | None
+) -> tuple[dict[int, dict[str, Scores]], list[str]]:
+    per_image: dict[int, dict[str, Scores]] = {}
+    skipped: list[str] = []
+    for index, name in enumerate(evaluation.names):
+        if progress is not None:
+            progress(index, len(evaluation.names), name)
+        try:
+            sharp, versions = evaluation.restored(index)
+        except UnreadableImage as error:
+            log.warning("left out: %s", error)
+            skipped.append(str(error))
+            continue
+        per_image[index] = {model: score(output, sharp, lpips) for model, output in versions.items()}
+    return per_image, skipped
+
+
+def _write_per_image(
+    path: Path, evaluation: FolderEvaluation, per_image: Mapping[int, Mapping[str, Scores]]
+) -> None:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["image", "model", *METRICS], lineterminator="\n")
+        writer.writeheader()
+        for index, models in per_image.items():
+            for model, scores in models.items():
+                writer.writerow({"image": evaluation.names[index], "model": model, **scores})
+
+
+def _draw(
+    evaluation: FolderEvaluation, per_image: Mapping[int, Mapping[str, Scores]], folder: Path
+) -> list[Comparison]:
+    """Side-by-side pictures of the images that gained least, middling and most, and their comparisons."""
+    shown = next(reversed(evaluation.nets), INPUT)
+
+    def gain(index: int) -> float:
+        scores = per_image[index]
+        restored, before = scores[shown]["psnr"] or 0.0, scores[INPUT]["psnr"] or 0.0
+        return restored if shown == INPUT else restored - before
+
+    ranked = sorted(per_image, key=gain)
+    chosen = {ranked[0]: "worst", ranked[-1]: "best", ranked[len(ranked) // 2]: "median"}
+    folder.mkdir(parents=True, exist_ok=True)
+    comparisons = []
+    for index, rank in sorted(chosen.items(), key=lambda item: ("best", "median", "worst").index(item[1])):
+        sharp, versions = evaluation.restored(index)
+        pixels = {model: to_pixels(output[0]) for model, output in versions.items()}
+        name = evaluation.names[index]
+        tiles = [Tile("sharp", to_pixels(sharp[0]))] + [
+            Tile(model, image, _caption(per_image[index][model])) for model, image in pixels.items()
+        ]
+        side_by_side([tiles], [f"{name}: {rank} gain"], width=420, zoom_size=96).save(folder / f"{rank}.png")
+        comparisons.append(_comparison(name, rank, shown, pixels, to_pixels(sharp[0]), per_image[index]))
+    return comparisons
+
+
+def _comparison(
+    name: str,
+    rank: str,
+    shown: str,
+    pixels: Mapping[str, Pixels],
+    sharp: Pixels,
+    scores: Mapping[str, Scores],
+) -> Comparison:
+    after, label = (sharp, "sharp") if shown == INPUT else (pixels[shown], shown)
+    numbers = ", ".join(f"{model} {scores[model]['psnr']:.2f} dB" for model in pixels)
+    return Comparison(f"{name} ({rank} gain)", pixels[INPUT], after, INPUT, label, numbers)
+
+
+def _caption(scores: Scores) -> str:
+    parts = [f"{scores['psnr']:.2f} dB"]
+    parts += [f"SSIM {scores['ssim']:.4f}"] if scores["ssim"] is not None else []
+    parts += [f"LPIPS {scores['lpips']:.3f}"] if scores["lpips"] is not None else []
+    return ", ".join(parts)
+
+
+def _conditions(results: Mapping[str, Any]) -> str:
+    meta = results[META]
+    height, width = LATENCY_SIZE
+    return (
+        f"{len(meta['images'])} images, degradation {meta['degradation']}, every output rounded to 8 bit, "
+        f"metrics averaged per image. ms / image: median for {width}×{height}, torch eager float32, "
+        f"{meta['threads']} thread(s), {meta['cpu']}."
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _unique_names(images: Sequence[Path]) -> list[str]:
+    """File names without ending, with as much of the folder before them as tells them apart."""
+    stems = [path.stem for path in images]
+    return [
+        stem if stems.count(stem) == 1 else path.with_suffix("").as_posix().lstrip("/")
+        for stem, path in zip(stems, images, strict=True)
+    ]
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
