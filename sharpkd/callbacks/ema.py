@@ -9,9 +9,10 @@ from torch import Tensor
 class EMA(WeightAveraging):
     """Lightning's weight averaging with a decay that rises from 0.1 to ``decay``.
 
-    ``decay_n = min(decay, (1 + n) / (10 + n))`` after n updates, so that short runs are not dominated by their
-    first steps (the rule of TensorFlow's ``ExponentialMovingAverage(num_updates=…)``). Checkpoints hold the
-    averaged weights in ``state_dict`` and the trained ones in ``current_model_state``; a resume restores both.
+    ``decay_n = min(decay, (1 + n) / (10 + n))`` after n updates, so that short runs are not dominated by
+    their first steps (the rule of TensorFlow's ``ExponentialMovingAverage(num_updates=…)``). Checkpoints hold
+    the averaged weights in ``state_dict`` and the trained ones in ``current_model_state``; a resume restores
+    both.
 
     Args:
         decay: limit of the decay, in [0, 1).

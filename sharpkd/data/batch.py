@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from copy import copy
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -34,9 +35,12 @@ class Batch:
 
     def pin_memory(self) -> Batch:
         """The same batch in page-locked memory (called by the DataLoader)."""
-        held = {field.name: getattr(self, field.name) for field in fields(self)}
-        pinned = {name: value.pin_memory() for name, value in held.items() if isinstance(value, Tensor)}
-        return replace(self, **pinned)
+        pinned = copy(self)
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Tensor):
+                setattr(pinned, field.name, value.pin_memory())
+        return pinned
 
 
 def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:

@@ -70,6 +70,4 @@ class FrozenTeacher(Frozen):
                 f"{expected}; its scale or channel count is not the task's (task.scale={scale})"
             )
         if not torch.isfinite(output).all():
-            raise ValueError(
-                f"teacher {self.name}: its output is not finite; its weights are unusable"
-            )
+            raise ValueError(f"teacher {self.name}: its output is not finite; its weights are unusable")

@@ -48,7 +48,7 @@ class RestorationModule(pl.LightningModule):
         super().__init__()
         self._refuse_delta(loss)
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        self.net = net.to(memory_format=self.memory_format)
+        self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         self.loss = loss
         self.metrics = nn.ModuleDict(dict(metrics or {}))
         self.use_condition = use_condition
@@ -102,6 +102,7 @@ class RestorationModule(pl.LightningModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         output = self(batch.degraded, self.condition_of(batch)).float().clamp(0.0, 1.0)
         for name, metric in self.metrics.items():
+            assert isinstance(metric, Metric)
             metric.update(output, batch.sharp)
             self.log(f"val/{name}", metric, prog_bar=name == "psnr", batch_size=len(batch))
         self.log("val/pixel", self.loss.pixel(output, batch.sharp), batch_size=len(batch), sync_dist=True)

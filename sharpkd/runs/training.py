@@ -199,8 +199,10 @@ def _conclude(
     metrics = {
         f"val/{name}": value for name, value in measure(net, data, validation_metrics(cfg), module).items()
     }
-    stats = describe(net)
-    metrics |= {key: float(stats[key]) for key in ("parameters", "macs_per_pixel")}
+    figures = describe(net)
+    for key in ("parameters", "macs_per_pixel"):
+        if (figure := figures[key]) is not None:
+            metrics[key] = float(figure)
     metrics["ms_per_image"] = latency_ms(net, LATENCY_SIZE)
     metrics["steps"] = float(trainer.global_step)
     plain_net = OmegaConf.to_container(cfg.net, resolve=True)
