@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import json
 import os
-import tempfile
+import re
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,26 +66,33 @@ def save_weights(
         net_config: ``_target_`` and plain constructor arguments.
         state: the net's state dict.
         metadata: further strings to keep (training run, scale, ...).
+
+    Raises:
+        TypeError: ``net_config`` or ``metadata`` holds what a file cannot carry.
     """
     header = {**metadata, "sharpkd.net": json.dumps(dict(net_config), sort_keys=True)}
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    os.close(handle)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
+        temporary.touch()
+        usual_mode = temporary.stat().st_mode
         save_file(tensors, temporary, metadata=header)
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(temporary)
-        raise
+        # safetensors lets nobody else read what it writes
+        temporary.chmod(usual_mode)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
-def build_net(config: Mapping[str, Any], trusted: Sequence[str] = (), origin: str = "the configuration") -> nn.Module:
+def build_net(
+    config: Mapping[str, Any], trusted: Sequence[str] = (), origin: str = "the configuration"
+) -> nn.Module:
     """Construct the net that a weight file names, if its class lies in a trusted package.
 
     Args:
-        config: ``_target_`` and constructor arguments; nested values must be plain data.
+        config: ``_target_`` and constructor arguments. These are handed over as they are: a ``_target_``
+            inside them is built by nobody.
         trusted: packages beside ``sharpkd.nets`` whose classes may be constructed.
         origin: named in errors.
 
@@ -109,7 +116,7 @@ def build_net(config: Mapping[str, Any], trusted: Sequence[str] = (), origin: st
         raise CheckpointError(f"{origin}: {target!r} is not a torch.nn.Module class")
     try:
         return cls(**arguments)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # a file's arguments can be wrong in any way
         raise CheckpointError(f"{origin}: {target} refuses its arguments {arguments}: {error}") from error
 
 
@@ -119,16 +126,26 @@ def read_lightning(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: the file is damaged, holds pickled code, or was not written by SharpKD.
     """
+    if not zipfile.is_zipfile(path):  # torch would fall back to older formats
+        raise CheckpointError(
+            f"{path}: damaged or incomplete; expected a checkpoint of python -m sharpkd.train"
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises a dozen types here; all mean: this file is no checkpoint of ours
+    except OSError:
+        raise
+    except Exception as error:  # torch raises a dozen types; all mean that this file is no checkpoint of ours
+        foreign = re.search(r"GLOBAL (\S+)", str(error))
+        found = f"holds pickled code ({foreign.group(1)}), which was not run" if foreign else "damaged"
+        raise CheckpointError(f"{path}: {found}; expected a checkpoint of python -m sharpkd.train") from error
+    described = content.get("sharpkd") if isinstance(content, dict) else None
+    if not isinstance(described, dict) or not isinstance(described.get("net"), dict):
         raise CheckpointError(
-            f"{path}: not a readable checkpoint ({type(error).__name__}: {str(error).splitlines()[0]})"
-        ) from error
-    if not isinstance(content, dict) or "sharpkd" not in content or "state_dict" not in content:
-        raise CheckpointError(
-            f"{path}: a checkpoint of something else; expected one written by python -m sharpkd.train"
+            f"{path}: a checkpoint of another program; expected one of python -m sharpkd.train"
         )
+    state = content.get("state_dict")
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: its state_dict holds more than tensors")
     return content
 
 
@@ -165,7 +182,8 @@ def load_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Loade
 
     Raises:
         FileNotFoundError: there is no such file.
-        CheckpointError: it is damaged, of another program, names an untrusted class, or its tensors do not fit.
+        CheckpointError: it is damaged or of another program, names an untrusted class, or its tensors do
+            not fit.
     """
     path = Path(path).expanduser()
     if not path.is_file():
