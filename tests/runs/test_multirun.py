@@ -1,0 +1,71 @@
+"""A sweep's jobs inherit nothing from each other, survive each other's failure, and are not run twice."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from safetensors.torch import load_file
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def _table(folder: Path) -> list[dict[str, str]]:
+    with (folder / "sweep.csv").open() as stream:
+        return list(csv.DictReader(stream))
+
+
+def _job(sweep: Path, override: str) -> Path:
+    """The folder of the job that has this override."""
+    files = sweep.glob("*/status.json")
+    found = [path for path in files if override in json.loads(path.read_text())["overrides"]]
+    assert len(found) == 1, override
+    return found[0].parent
+
+
+def test_jobs_are_independent_and_a_failed_one_loses_nothing(
+    run: Run, train_here: Callable[..., Path], tiny: list[str], tmp_path: Path
+) -> None:
+    """Job 1 changes every process-wide switch, job 2 fails, job 3 must equal a run of its own."""
+    jobs = ["loss.gamma=0.1,-1,0.2", "experiment=scratch", "sweep.name=three"]
+    done = run("-m", *tiny, *jobs)
+    assert done.returncode != 0
+    assert "loss.gamma must be a finite number >= 0, got -1" in done.stderr
+    sweep = tmp_path / "outputs" / "sweeps" / "scratch" / "three"
+    rows = _table(sweep)
+    assert sorted(row["state"] for row in rows) == ["failed", "finished", "finished"]
+    assert rows[-1]["state"] == "failed"
+    scores = [float(row["val/psnr"]) for row in rows[:2]]
+    assert scores == sorted(scores, reverse=True)
+    page = (sweep / "sweep.html").read_text()
+    assert "loss.gamma" in page
+    assert "got -1" in page
+
+    alone = train_here("alone", *tiny, "experiment=scratch", "loss.gamma=0.2")
+    folder = _job(sweep, "loss.gamma=0.2")
+    expected, swept = (load_file(path / "net.safetensors") for path in (alone, folder))
+    assert all(expected[key].equal(swept[key]) for key in expected)
+
+    written = {path: path.stat().st_mtime_ns for path in sweep.glob("*/net.safetensors")}
+    again = run("-m", *tiny, "loss.gamma=0.1,0.2", "experiment=scratch", "sweep.name=three", "resume=auto")
+    assert again.returncode == 0, again.stderr
+    assert again.stderr.count("has finished before; kept") == 2
+    assert written == {path: path.stat().st_mtime_ns for path in sweep.glob("*/net.safetensors")}
+
+
+def test_seed_and_switches_do_not_leak(run: Run, tiny: list[str], tmp_path: Path) -> None:
+    """Two seeds in one process: the second job's weights equal those of the same seed swept first."""
+    common = [*tiny, "experiment=scratch", "loss.gamma=0.1"]
+    for name, order in (("a", "seed=1,2"), ("b", "seed=2,1")):
+        done = run("-m", *common, order, f"sweep.name={name}", "runtime.matmul_precision=highest")
+        assert done.returncode == 0, done.stderr
+    root = tmp_path / "outputs" / "sweeps" / "scratch"
+    for seed in (1, 2):
+        first, second = (_job(root / name, f"seed={seed}") / "net.safetensors" for name in ("a", "b"))
+        assert load_file(first).keys() == load_file(second).keys()
+        assert all(value.equal(load_file(second)[key]) for key, value in load_file(first).items())
+    metrics = [json.loads((path / "metrics.json").read_text()) for path in (root / "a").glob("*/")]
+    assert len({entry["val/psnr"] for entry in metrics}) == 2
