@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 INPUT = "input"
 META = "_meta"
 METRICS = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips")
+RANKS = ("best", "median", "worst")
 SSIM_SIDE = 11
 LATENCY_SIZE = (480, 640)
 PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
@@ -279,10 +280,13 @@ def _draw(
         return restored if shown == INPUT else restored - before
 
     ranked = sorted(per_image, key=gain)
-    chosen = {ranked[0]: "worst", ranked[-1]: "best", ranked[len(ranked) // 2]: "median"}
+    # of one image or two there is no median: the later name counts
+    chosen = {ranked[len(ranked) // 2]: "median", ranked[0]: "worst", ranked[-1]: "best"}
     folder.mkdir(parents=True, exist_ok=True)
+    for rank in RANKS:
+        (folder / f"{rank}.png").unlink(missing_ok=True)
     comparisons = []
-    for index, rank in sorted(chosen.items(), key=lambda item: ("best", "median", "worst").index(item[1])):
+    for index, rank in sorted(chosen.items(), key=lambda item: RANKS.index(item[1])):
         sharp, versions = evaluation.restored(index)
         pixels = {model: to_pixels(output[0]) for model, output in versions.items()}
         name = evaluation.names[index]

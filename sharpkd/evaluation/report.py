@@ -17,6 +17,7 @@ from PIL import Image
 
 from sharpkd.evaluation.pictures import Pixels
 
+MIN_SLIDER = 500
 DIGITS = {"PSNR": 2, "SSIM": 4, "LPIPS": 4, "ms": 1}
 
 
@@ -112,7 +113,7 @@ def _slider(picture: Comparison) -> str:
     )
     size = f'width="{width}" height="{height}"'
     return f"""<figure>
-<div class="compare" style="max-width:{max(width, 560)}px">
+<div class="compare" style="width:{max(width, MIN_SLIDER)}px">
 <img src="{_inline(picture.after)}" alt="{title}: {after}" {size}>
 <img class="before" src="{_inline(picture.before)}" alt="{title}: {before}" {size}>
 <span class="tag left">{before}</span><span class="tag right">{after}</span><span class="line"></span>

@@ -69,7 +69,7 @@ class MetricsFile:
         self.columns: list[str] = []
         self._opened = False
 
-    def append(self, metrics: Mapping[str, float], step: int) -> None:
+    def append(self, metrics: Mapping[str, float | Tensor], step: int) -> None:
         """Write one row.
 
         Raises:
@@ -128,7 +128,7 @@ class CSVLogger(RunLogger):
         return self._file
 
     @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float | Tensor], step: int | None = None) -> None:
         """Append one row; without a step the row is filed under step 0."""
         self._file.append(metrics, 0 if step is None else step)
 

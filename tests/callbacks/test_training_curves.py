@@ -54,11 +54,12 @@ def test_drawn_at_the_end_from_the_metrics_file(
     fit: Callable[..., pl.Trainer], tiny_module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[Any] = []
-    draw = draw_curves
-    monkeypatch.setattr(
-        "sharpkd.callbacks.training_curves.draw_curves",
-        lambda series, path: (seen.append(series), draw(series, path)),
-    )
+
+    def draw(series: Any, path: Path) -> None:
+        seen.append(series)
+        draw_curves(series, path)
+
+    monkeypatch.setattr("sharpkd.callbacks.training_curves.draw_curves", draw)
     fit(tiny_module(), [TrainingCurves(str(tmp_path))], epochs=2)
     assert len(seen) == 1
     assert seen[0]["train/loss"][0] == [0, 1, 2, 3, 4, 5]
