@@ -27,15 +27,21 @@ class DistillModule(RestorationModule):
     copy, DDP bucket or parameter count (see :class:`~sharpkd.modules.frozen_teacher.FrozenTeacher`).
 
     Args:
-        teacher: the frozen net that the student imitates.
-        transfer: the distillation terms; their adapters are built here from one probe of both nets.
+        teacher: the frozen net that the student imitates; None only where ``loss.delta`` is 0.
+        transfer: the distillation terms; their adapters are built here from one probe of both nets. None only
+            where ``loss.delta`` is 0.
         **arguments: those of :class:`~sharpkd.modules.restoration.RestorationModule`.
     """
 
-    def __init__(self, teacher: FrozenTeacher, transfer: KnowledgeTransfer, **arguments: Any) -> None:
+    def __init__(
+        self, teacher: FrozenTeacher | None, transfer: KnowledgeTransfer | None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
-        self.teacher: FrozenTeacher = teacher
+        self.teacher: FrozenTeacher | None = teacher
         self.transfer = transfer
+        if teacher is None or transfer is None:
+            super()._refuse_delta(self.loss)
+            return
         probe = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
         transfer.prepare(self.net, teacher.module, probe, probe)
 
@@ -44,19 +50,24 @@ class DistillModule(RestorationModule):
 
     def trainable_parameters(self) -> Iterator[nn.Parameter]:
         """The student's parameters and the adapters' of the transfer terms."""
-        return chain(self.net.parameters(), self.transfer.parameters())
+        adapters = () if self.transfer is None else self.transfer.parameters()
+        return chain(self.net.parameters(), adapters)
 
     def compute_loss(self, batch: Batch) -> LossResult:
+        teacher, transfer = self.teacher, self.transfer
+        if teacher is None or transfer is None:
+            return super().compute_loss(batch)
         condition = self.condition_of(batch)
-        with capture(self.net, self.transfer.student_taps) as features:
+        with capture(self.net, transfer.student_taps) as features:
             output = self(batch.degraded, condition)
 
         def distill() -> dict[str, Tensor]:
-            answer = self.teacher.observe(batch.degraded, self.transfer.teacher_taps, condition)
-            return self.transfer(Observed(output, features), answer)
+            answer = teacher.observe(batch.degraded, transfer.teacher_taps, condition)
+            return transfer(Observed(output, features), answer)
 
         return self.loss(output, batch.sharp, distill)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)
-        checkpoint["sharpkd"]["teacher_sha256"] = self.teacher.sha256
+        if self.teacher is not None:
+            checkpoint["sharpkd"]["teacher_sha256"] = self.teacher.sha256

@@ -26,6 +26,7 @@ from sharpkd.metrics.ssim import SSIM
 from sharpkd.modules.distill import DistillModule
 from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.modules.restoration import RestorationModule
+from sharpkd.modules.teacher import TeacherModule
 from sharpkd.nets.stats import describe
 from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
 
@@ -86,7 +87,12 @@ def build_module(cfg: DictConfig) -> RestorationModule:
     """The LightningModule that the configuration describes."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    arguments: dict[str, Any] = {
+    arguments: dict[str, Any] = {}
+    if cfg.distillation is not None:
+        taught = cfg.loss.delta > 0
+        arguments["teacher"] = load_teacher(cfg) if taught else None
+        arguments["transfer"] = instantiate(cfg.distillation) if taught else None
+    arguments |= {
         "net": instantiate(cfg.net),
         "net_config": plain["net"],
         "loss": instantiate(cfg.loss),
@@ -95,12 +101,15 @@ def build_module(cfg: DictConfig) -> RestorationModule:
         "metrics": validation_metrics(cfg),
         "run_config": plain,
     }
-    if cfg.distillation is not None and cfg.loss.delta > 0:
-        arguments["teacher"] = load_teacher(cfg)
-        arguments["transfer"] = instantiate(cfg.distillation)
     settings = {key: value for key, value in cfg.module.items() if key != "_target_"}
     # called directly: Hydra would build the nodes inside net_config and run_config too
-    return get_class(cfg.module._target_)(**settings, **arguments)
+    module = get_class(cfg.module._target_)
+    if "teacher" in arguments and module in (RestorationModule, TeacherModule):
+        raise ConfigError(
+            f"distillation is configured, but {cfg.module._target_} has no teacher: use experiment=distill, or "
+            "distillation=none"
+        )
+    return module(**settings, **arguments)
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:
@@ -172,7 +181,7 @@ def _fit(
 
 
 def _refuse_other_teacher(module: RestorationModule, checkpoint: Path | None) -> None:
-    if checkpoint is None or not isinstance(module, DistillModule):
+    if checkpoint is None or not isinstance(module, DistillModule) or module.teacher is None:
         return
     before = read_lightning(checkpoint)["sharpkd"]["teacher_sha256"]
     now = module.teacher.sha256

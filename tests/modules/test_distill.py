@@ -99,16 +99,19 @@ def _snapshot(net: nn.Module) -> dict[str, Tensor]:
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:Found .* module.*in eval mode")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 def test_training_leaves_the_teacher_as_it_was(module: DistillModule, tmp_path: Path) -> None:
-    before, student = _snapshot(module.teacher.module), _snapshot(module.net)
-    adapters = _snapshot(module.transfer)
+    teacher, transfer = module.teacher, module.transfer
+    assert teacher is not None
+    assert transfer is not None
+    before, student = _snapshot(teacher.module), _snapshot(module.net)
+    adapters = _snapshot(transfer)
     ema = EMA(decay=0.9)
     trainer = _trainer(tmp_path, ema)
     trainer.fit(module, _batches(), _batches())
-    assert all(value.equal(before[key]) for key, value in module.teacher.module.state_dict().items())
+    assert all(value.equal(before[key]) for key, value in teacher.module.state_dict().items())
     assert not any(value.equal(student[key]) for key, value in module.net.state_dict().items())
     assert adapters
-    assert not any(value.equal(adapters[key]) for key, value in module.transfer.state_dict().items())
-    assert all(parameter.grad is None for parameter in module.teacher.module.parameters())
+    assert not any(value.equal(adapters[key]) for key, value in transfer.state_dict().items())
+    assert all(parameter.grad is None for parameter in teacher.module.parameters())
 
     trainer.save_checkpoint(tmp_path / "x.ckpt")
     content = torch.load(tmp_path / "x.ckpt", weights_only=True)
@@ -119,7 +122,7 @@ def test_training_leaves_the_teacher_as_it_was(module: DistillModule, tmp_path: 
     assert content["sharpkd"]["teacher_sha256"] == "abc"
     assert content["sharpkd"]["net"]["width"] == 8
     optimized = {id(p) for group in trainer.optimizers[0].param_groups for p in group["params"]}
-    assert optimized == {id(p) for p in (*module.net.parameters(), *module.transfer.parameters())}
+    assert optimized == {id(p) for p in (*module.net.parameters(), *transfer.parameters())}
 
 
 def test_teacher_is_in_no_list_and_stays_in_eval_mode(module: DistillModule, teacher: FrozenTeacher) -> None:
@@ -151,7 +154,17 @@ def test_loss_is_the_weighted_sum_of_its_terms(module: DistillModule, teacher: F
     assert terms["distill/output"].item() == pytest.approx(expected.item(), rel=1e-5)
 
 
+def test_delta_zero_needs_no_teacher_and_equals_training_from_scratch() -> None:
+    batch = next(iter(_batches()))
+    student = DistillModule(teacher=None, transfer=None, **_arguments(delta=0.0))
+    scratch = RestorationModule(**_arguments(delta=0.0))
+    assert student.compute_loss(batch).total.equal(scratch.compute_loss(batch).total)
+    assert len(list(student.trainable_parameters())) == len(list(scratch.trainable_parameters()))
+
+
 def test_distillation_without_a_teacher_is_refused() -> None:
+    with pytest.raises(ValueError, match=r"loss\.delta=0\.5 but DistillModule has no teacher"):
+        DistillModule(teacher=None, transfer=None, **_arguments(delta=0.5))
     for kind in (RestorationModule, TeacherModule):
         with pytest.raises(
             ValueError, match=r"loss\.delta=0\.5 but .* has no teacher; use experiment=distill"

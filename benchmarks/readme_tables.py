@@ -1,0 +1,97 @@
+"""``python benchmarks/readme_tables.py``: write README's tables from the files in this folder."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+README = HERE.parent / "README.md"
+SETS = ("Set14", "Kodak24")
+WEIGHTS = ("alpha", "beta", "gamma", "delta")
+SWEPT = {"val/psnr": 2, "val/ssim": 4, "val/lpips": 4}
+
+
+def table(results: dict[str, dict[str, Any]]) -> str:
+    """README's table as Markdown: absolute values, gain over the input in brackets."""
+    names = [name for name in results[SETS[0]] if name != "_meta"]
+    head = ["", *(f"{name} PSNR (dB)" for name in SETS), *(f"{name} SSIM" for name in SETS)]
+    lines = ["| " + " | ".join([*head, "parameters", "kMAC/px", "ms, 640×480"]) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(head) + 2))
+    for name in names:
+        readable = name.replace("_student_", " student, ")
+        cells = [readable.replace("scratch", "from scratch").replace("distill", "distilled")]
+        for metric, digits in (("psnr", 2), ("ssim", 4)):
+            for chosen in SETS:
+                value, base = (results[chosen][key][metric] for key in (name, "input"))
+                gain = "" if name == "input" else f" ({value - base:+.{digits}f})"
+                cells.append(f"{value:.{digits}f}{gain}")
+        entry = results[SETS[0]][name]
+        if name == "input":
+            cells += ["", "", ""]
+        else:
+            cells += [
+                f"{entry['parameters']:,}",
+                f"{entry['macs_per_pixel'] / 1000:.1f}",
+                f"{entry['ms_per_image']:.0f}",
+            ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def sweep_table(rows: list[dict[str, str]]) -> str:
+    """The sweep's rows as Markdown, best first."""
+    lines = [
+        "| α | β | γ | δ | PSNR (dB) | SSIM | LPIPS |",
+        "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for row in rows:
+        weights = [f"{float(row[f'loss.{name}']):g}" for name in WEIGHTS]
+        figures = [f"{float(row[metric]):.{digits}f}" for metric, digits in SWEPT.items()]
+        lines.append("| " + " | ".join([*weights, *figures]) + " |")
+    return "\n".join(lines)
+
+
+def replace_between(text: str, name: str, content: str) -> str:
+    """``text`` with what stands between the markers ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
+    begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    head, _, rest = text.partition(begin)
+    _, found, tail = rest.partition(end)
+    if not found:
+        raise ValueError(f"README.md lacks the markers {begin} … {end}")
+    return f"{head}{begin}\n{content}\n{end}{tail}"
+
+
+def data_speed_table(figures: dict[str, Any]) -> str:
+    """Crops a second with and without the cache as Markdown."""
+    lines = ["| workers | cached, crops/s | PNG decoded, crops/s | times faster |"]
+    lines.append("| ---: | ---: | ---: | ---: |")
+    for row in figures["crops_per_second"]:
+        lines.append(
+            f"| {row['workers']} | {row['cached']:.0f} | {row['decoded']:.1f} | {row['times_faster']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def committed_tables() -> dict[str, str]:
+    """README's tables by the name of their markers, as the committed files give them."""
+    real = HERE / "real_input"
+    results = {name: json.loads((real / name / "metrics.json").read_text()) for name in SETS}
+    with (real / "sweep.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    speed = json.loads((HERE / "data_speed" / "data_speed.json").read_text())
+    return {"real-input": table(results), "sweep": sweep_table(rows), "data-speed": data_speed_table(speed)}
+
+
+def main() -> None:
+    """Write the tables into README.md."""
+    text = README.read_text(encoding="utf-8")
+    for name, content in committed_tables().items():
+        text = replace_between(text, name, content)
+    README.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
