@@ -106,8 +106,8 @@ def build_module(cfg: DictConfig) -> RestorationModule:
     module = get_class(cfg.module._target_)
     if "teacher" in arguments and module in (RestorationModule, TeacherModule):
         raise ConfigError(
-            f"distillation is configured, but {cfg.module._target_} has no teacher: use experiment=distill, or "
-            "distillation=none"
+            f"distillation is configured, but {cfg.module._target_} has no teacher: "
+            "use experiment=distill, or distillation=none"
         )
     return module(**settings, **arguments)
 

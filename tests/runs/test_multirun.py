@@ -69,3 +69,22 @@ def test_seed_and_switches_do_not_leak(run: Run, tiny: list[str], tmp_path: Path
         assert all(value.equal(load_file(second)[key]) for key, value in load_file(first).items())
     metrics = [json.loads((path / "metrics.json").read_text()) for path in (root / "a").glob("*/")]
     assert len({entry["val/psnr"] for entry in metrics}) == 2
+
+
+def test_optuna_searches_the_four_weights(
+    run: Run, train_here: Callable[..., Path], tiny: list[str], tmp_path: Path
+) -> None:
+    teacher = train_here("teacher", *tiny, "experiment=teacher", "net=pixel_student") / "net.safetensors"
+    settings = [override for override in tiny if override != "loss.beta=0"]
+    common = [*settings, "experiment=distill", f"teacher.path={teacher}", "trainer.max_steps=2"]
+    search = [
+        "sweep=optuna",
+        "hydra.sweeper.n_trials=2",
+        "hydra.sweeper.params={loss.gamma:'interval(0.1,0.2)'}",
+    ]
+    done = run("-m", *common, "loss.beta=0", *search)
+    assert done.returncode == 0, done.stderr
+    rows = _table(tmp_path / "outputs" / "sweeps" / "distill" / "optuna")
+    assert [row["state"] for row in rows] == ["finished"] * 2
+    assert len({row["loss.gamma"] for row in rows}) == 2
+    assert all(0.1 <= float(row["loss.gamma"]) <= 0.2 for row in rows)
