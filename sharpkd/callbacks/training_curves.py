@@ -85,7 +85,9 @@ def _panel(axes: Axes, title: str, lines: Series) -> None:
     axes.set_xlabel("step")
     axes.grid(alpha=0.3)
     for key, (steps, values) in lines.items():
-        axes.plot(steps, values, label=key, linewidth=1.2, marker="o" if len(steps) < 3 else None)
+        # with one term in it, the total lies under that term
+        width = 3.5 if key == "train/loss" else 1.2
+        axes.plot(steps, values, label=key, linewidth=width, marker="o" if len(steps) < 3 else None)
     if lines:
         axes.legend(fontsize="small")
     else:
