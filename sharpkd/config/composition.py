@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra
+from hydra import version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_config_search_path
 from hydra.core.global_hydra import GlobalHydra
@@ -104,13 +105,19 @@ def user_folders() -> list[Path]:
 def searching(folders: Sequence[Path]) -> Iterator[None]:
     """Let ``hydra.compose`` find SharpKD's YAML and that of ``folders``, as ``--config-dir`` would."""
     register_resolvers()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        path = create_config_search_path(str(conf_dir()))
-        for folder in folders:
-            path.append("command-line", f"file://{folder.absolute()}")
-        GlobalHydra.instance().clear()
+    version.setbase("1.3")
+    path = create_config_search_path(str(conf_dir()))
+    for folder in folders:
+        path.prepend("command-line", f"file://{folder.absolute()}", anchor="schema")
+    # unlike hydra.initialize, this works inside a running job too
+    state = GlobalHydra.instance()
+    running = state.hydra
+    state.clear()
+    try:
         Hydra.create_main_hydra2("sharpkd", path)
         yield
+    finally:
+        state.hydra = running
 
 
 @contextlib.contextmanager
