@@ -44,8 +44,8 @@ done
 sweep() {
     "$python" -m sharpkd.train -m experiment=distill net=pixel_student net.width=16 net.depth=4 \
         loss=squeezenet "teacher.path=$teacher" "${common[@]}" \
-        "metrics.lpips_weights=$SHARPKD_WEIGHTS/squeezenet1_1.pth" trainer.max_steps=400 \
-        trainer.val_check_interval=200 callbacks.image_grid.every_n_validations=2 sweep.name=weights "$@"
+        "metrics.lpips_weights=$SHARPKD_WEIGHTS/squeezenet1_1.pth" trainer.max_steps=300 \
+        trainer.val_check_interval=150 callbacks.image_grid.every_n_validations=2 sweep.name=weights "$@"
 }
 alpha=loss.alpha=1 beta=loss.beta=0.002 gamma=loss.gamma=0.02 delta=loss.delta=0.5
 sweep loss.alpha=0.25,1,4 $beta $gamma $delta
