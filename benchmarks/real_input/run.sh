@@ -25,7 +25,7 @@ train() { # folder below outputs, then overrides
 train teacher/real experiment=teacher net=attention_teacher net.width=24 'net.depths=[2,2,3]' \
     'net.decoder_depths=[1,1]' loss.gamma=0 trainer.max_steps=4000
 for net in pixel_student mobile_student; do
-    steps=$([ $net = pixel_student ] && echo 4000 || echo 1500)
+    steps=$([ $net = pixel_student ] && echo 4000 || echo 1000)
     student=("net=$net" "trainer.max_steps=$steps" loss.gamma=0.02)
     train distill/$net experiment=distill "${student[@]}" "teacher.path=$teacher" loss.delta=0.5
     train scratch/$net experiment=scratch "${student[@]}"
