@@ -16,7 +16,7 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def measured_macs_per_pixel(net: RestorationNet, size: int = 768) -> float:
+def measured_macs_per_pixel(net: nn.Module, size: int = 768) -> float:
     """Multiply-accumulates per output pixel that torch counts in one pass over a size x size image.
 
     Runs on a copy on the meta device, in evaluation mode: no memory, no time. The limit for large images is
@@ -25,8 +25,8 @@ def measured_macs_per_pixel(net: RestorationNet, size: int = 768) -> float:
     twin = copy.deepcopy(net).to("meta").eval()
     dtype = next(twin.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        twin(torch.empty(1, CHANNELS, size, size, device="meta", dtype=dtype))
-    return counter.get_total_flops() / 2 / (size * net.scale) ** 2
+        output = twin(torch.empty(1, CHANNELS, size, size, device="meta", dtype=dtype))
+    return counter.get_total_flops() / 2 / (output.shape[-2] * output.shape[-1])
 
 
 def _make_positive(net: nn.Module) -> None:
@@ -83,10 +83,17 @@ def _extent(gradient: Tensor) -> tuple[int, int]:
     return int(places.min()), int(places.max())
 
 
-def describe(net: RestorationNet) -> dict[str, int | float | None]:
-    """The figures that every table shows: parameters, macs_per_pixel, receptive_field (pixels or None)."""
+def describe(net: nn.Module) -> dict[str, int | float | None]:
+    """The figures that every table shows: parameters, macs_per_pixel, receptive_field (pixels or None).
+
+    Of a user's net that declares nothing, the MACs are counted and the receptive field is None.
+    """
+    parameters = count_parameters(net)
+    if not isinstance(net, RestorationNet):
+        macs = measured_macs_per_pixel(net)
+        return {"parameters": parameters, "macs_per_pixel": macs, "receptive_field": None}
     return {
-        "parameters": count_parameters(net),
+        "parameters": parameters,
         "macs_per_pixel": net.macs_per_pixel(),
         "receptive_field": net.receptive_field,
     }
