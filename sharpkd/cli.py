@@ -110,7 +110,7 @@ def _open(model: Path | None, engine: EngineChoice, tile: int | None) -> Sharpen
     from sharpkd.inference.sharpener import Sharpener
 
     if model is None:
-        _stop(f"no model given: {HOW_TO_GET_A_MODEL}")
+        _stop(f"no model given (--model PATH): {HOW_TO_GET_A_MODEL}")
     try:
         return Sharpener(model, engine.value, tile)
     except ModelError as error:

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.table import Table
 
 from sharpkd.checkpoint import load_net
-from sharpkd.config import ConfigError, compose, instantiate
-from sharpkd.data.degradation import degrade, name_seed
+from sharpkd.config import ConfigError, compose
+from sharpkd.data.degradation import GaussianBlur, degrade, name_seed
 from sharpkd.data.images import read_image
 from sharpkd.data.sample import SampleSource
 from sharpkd.evaluation.folder_evaluation import evaluate_folder
@@ -50,7 +50,7 @@ def run_demo(overrides: list[str], console: Console) -> dict[str, Any]:
     student, teacher = (folder / "training" / part / "net.safetensors" for part in ("", "teacher"))
 
     console.rule("2. Measuring both on pictures that neither was trained on")
-    degradation = instantiate({"_target_": cfg.degradation._target_, "sigma": SIGMA})
+    degradation = GaussianBlur(SIGMA)
     results = evaluate_folder(
         {"teacher": load_net(teacher).net, "student": load_net(student).net},
         SampleSource().val_files(),

@@ -12,12 +12,15 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from sharpkd.config import compose, entry, is_multirun, resolve
+from sharpkd.config import ConfigError, compose, entry, is_multirun, resolve
 from sharpkd.runs.folder import RunFolder
-from sharpkd.runs.launch import launch_ranks, ranks_wanted, under_launcher
+from sharpkd.runs.launch import first_rank, launch_ranks, ranks_wanted, under_launcher
 from sharpkd.runs.training import run_training
 
 log = logging.getLogger(__name__)
+
+MEASURED = ("val/psnr", "val/ssim", "val/lpips", "parameters", "macs_per_pixel", "ms_per_image", "steps")
+ROOTS = ("output_root", "data_root", "weights_root", "cache_root")
 
 
 def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
@@ -33,8 +36,11 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
     folder = RunFolder(Path(cfg.paths.run_dir))
     status = folder.status()
     if is_multirun() and cfg.resume == "auto" and not cfg.overwrite and status.get("state") == "finished":
+        folder.refuse_other_settings(with_teacher(cfg), folder.saved_config(), folder.path)
         log.info("%s has finished before; kept", folder.path)
         return dict(status["metrics"])
+    if not first_rank():
+        return run_training(cfg, folder.decide(cfg))
     cfg = with_teacher(cfg)
     checkpoint = folder.prepare(cfg)
     folder.save_config(cfg)
@@ -65,11 +71,20 @@ def with_teacher(cfg: DictConfig) -> DictConfig:
 
 
 def _train_teacher_first(cfg: DictConfig) -> Path:
+    if under_launcher():
+        raise ConfigError(
+            "teacher.experiment trains in one process: train the teacher first, then teacher.path=FILE"
+        )
     folder = RunFolder(Path(cfg.paths.run_dir) / "teacher")
     reusable = cfg.resume == "auto" and not cfg.overwrite and folder.status().get("state") == "finished"
     if not reusable:
-        overrides = [f"experiment={cfg.teacher.experiment}", *cfg.teacher.overrides, f"resume={cfg.resume}"]
-        overrides += [f"overwrite={str(cfg.overwrite).lower()}"]
+        overrides = [f"experiment={cfg.teacher.experiment}", f"resume={cfg.resume}"]
+        overrides += [
+            f"overwrite={str(cfg.overwrite).lower()}",
+            f"runtime.threads={cfg.runtime.threads or 'null'}",
+        ]
+        overrides += [f"paths.{name}='{cfg.paths[name]}'" for name in ROOTS]
+        overrides += cfg.teacher.overrides
         train(compose("train", overrides, output_dir=str(folder.path)), overrides)
     return folder.weights_file
 
@@ -77,7 +92,11 @@ def _train_teacher_first(cfg: DictConfig) -> Path:
 @entry("train")
 def main(cfg: DictConfig) -> float:
     """Train as configured; the number is what a sweep compares jobs by."""
+    if cfg.sweep.monitor not in MEASURED:
+        raise ConfigError(f"sweep.monitor is {cfg.sweep.monitor!r}; a run measures {', '.join(MEASURED)}")
     metrics = train(cfg, list(HydraConfig.get().overrides.task))
+    if first_rank() and cfg.sweep.monitor not in metrics:
+        raise ConfigError(f"sweep.monitor={cfg.sweep.monitor} was not measured here (are its weights there?)")
     return metrics.get(cfg.sweep.monitor, float("nan"))
 
 

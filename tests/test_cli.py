@@ -111,7 +111,7 @@ def test_one_bad_photo_does_not_stop_the_others(photo: Path, student_onnx: Path,
 
 def test_usage_errors(photo: Path, student_onnx: Path, tmp_path: Path) -> None:
     model = ("--model", student_onnx)
-    _fails(2, "no model given: train one with `python -m sharpkd.train", "sharpen", photo)
+    _fails(2, "no model given (--model PATH): train one with `python -m sharpkd.train", "sharpen", photo)
     _fails(2, "model none.onnx does not exist: train one with", "sharpen", photo, "--model", "none.onnx")
     _fails(2, f"{photo.parent} is a folder: say with -o where", "sharpen", photo.parent, *model)
     _fails(2, "out.png is one file, but there are several", "sharpen", photo, photo, "-o", "out.png", *model)
@@ -193,5 +193,5 @@ def test_script_and_module_are_the_same_command() -> None:
         [sys.executable, "-m", "sharpkd.cli", "sharpen", "x.png"], capture_output=True, text=True, cwd=os.sep
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("no model given: ")
+    assert done.stderr.startswith("no model given (--model PATH): ")
     assert "Traceback" not in done.stderr

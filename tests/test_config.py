@@ -156,6 +156,9 @@ def test_advice_about_quoting_works(command: Command) -> None:
     advice = re.search(r"'(teacher.path=\S+)'$", command("teacher.path=a=1(b).ckpt").err.strip())
     assert advice
     assert command(advice[1]).jobs[0].teacher.path == "a=1(b).ckpt"
+    advice = re.search(r"'(teacher.over\S+)'$", command("teacher.overrides=[seed=1,run=a]").err.strip())
+    assert advice
+    assert command(advice[1]).jobs[0].teacher.overrides == ["seed=1", "run=a"]
 
 
 def test_other_overrides_do_not_hide_a_mistake(command: Command) -> None:

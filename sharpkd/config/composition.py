@@ -25,7 +25,18 @@ from sharpkd.config.hints import explain
 
 MAX_NAME_LENGTH = 120
 # overrides that say where or how a run goes, not what it computes
-UNNAMED_KEYS = ("experiment", "run", "resume", "overwrite", "paths.", "sweep", "hydra", "logger", "runtime.")
+UNNAMED_KEYS = (
+    "experiment",
+    "run",
+    "resume",
+    "overwrite",
+    "paths.",
+    "sweep",
+    "hydra",
+    "logger",
+    "runtime.threads",
+    "runtime.trusted_packages",
+)
 
 
 def conf_dir() -> Path:
@@ -78,6 +89,18 @@ def _run_group(choices: Mapping[str, Any], sweep: str, mode: Any) -> str:
     return f"{experiment}/{sweep}" if mode is not None and "MULTIRUN" in str(mode) else experiment
 
 
+def _at_most(interval: int, steps: int) -> int:
+    """An interval that a run of ``steps`` reaches; ``steps`` <= 0 means that epochs end the run."""
+    return interval if steps <= 0 else min(interval, steps)
+
+
+def _optuna_direction(mode: str) -> str:
+    directions = {"max": "maximize", "min": "minimize"}
+    if mode not in directions:
+        raise ValueError(f"sweep.mode is {mode!r}; expected max or min")
+    return directions[mode]
+
+
 def register_resolvers() -> None:
     """Make SharpKD's OmegaConf resolvers known; safe to call twice."""
     resolvers: dict[str, Callable[..., Any]] = {
@@ -86,7 +109,8 @@ def register_resolvers() -> None:
         "run_name": _run_name,
         "sweep_name": _sweep_name,
         "run_group": _run_group,
-        "min": min,
+        "at_most": _at_most,
+        "optuna_direction": _optuna_direction,
     }
     for name, function in resolvers.items():
         OmegaConf.register_new_resolver(name, function, replace=True)

@@ -66,10 +66,14 @@ def _explain_grammar(error: OverrideParseException) -> str:
     key, equals, value = error.override.partition("=")
     if not equals:
         return f"cannot read {error.override!r}: expected KEY=VALUE, or ~KEY to remove one"
-    quoted = value.strip("'\"")
+    if value.startswith("[") and value.endswith("]"):
+        quoted = ",".join('"{}"'.format(item.strip(" '\"")) for item in value[1:-1].split(","))
+        quoted = f"[{quoted}]"
+    else:
+        quoted = '"{}"'.format(value.strip("'\""))
     return (
         f"cannot read {error.override!r}: a value with = , : ( ) [ ] {{ }} or accents is quoted twice, "
-        f"once for the shell and once for Hydra: '{key}=\"{quoted}\"'"
+        f"once for the shell and once for Hydra: '{key}={quoted}'"
     )
 
 

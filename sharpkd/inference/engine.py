@@ -20,8 +20,8 @@ EngineName = Literal["auto", "onnxruntime", "torch"]
 ENGINE_OF_SUFFIX: dict[str, EngineName] = {".onnx": "onnxruntime", ".safetensors": "torch", ".ckpt": "torch"}
 
 HOW_TO_GET_A_MODEL = (
-    "train one with `python -m sharpkd.train experiment=quickstart` and pass its student.safetensors, "
-    "or a file written by `python -m sharpkd.export`, with --model PATH"
+    "train one with `python -m sharpkd.train experiment=quickstart` and use its net.safetensors, "
+    "or a file written by `python -m sharpkd.export`"
 )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
+
+from sharpkd.checkpoint import read_lightning
 
 State = Literal["running", "finished", "failed"]
 RESULTS = (
@@ -23,10 +24,31 @@ RESULTS = (
     "status.json",
     "metrics.json",
     "net.safetensors",
+    "launch.yaml",
+    "wandb",
+    "wandb_id.txt",
 )
 # where and how fast a run goes may change on resume; what it computes may not
-FREE_ON_RESUME = ("resume", "overwrite", "run", "paths", "logger", "runtime.threads", "callbacks", "sweep")
-FREE_LEAVES = ("data.workers", "data.cache_dir", "trainer.default_root_dir", "trainer.log_every_n_steps")
+FREE_ON_RESUME = (
+    "resume",
+    "overwrite",
+    "run",
+    "paths",
+    "logger",
+    "sweep",
+    "runtime.threads",
+    "callbacks.progress",
+    "callbacks.image_grid",
+    "callbacks.training_curves",
+    "callbacks.final_step",
+    "callbacks.last",
+    "callbacks.best.dirpath",
+    "data.workers",
+    "data.cache_dir",
+    "trainer.default_root_dir",
+    "trainer.enable_progress_bar",
+    "trainer.log_every_n_steps",
+)
 
 
 class RunFolderError(ValueError):
@@ -35,10 +57,8 @@ class RunFolderError(ValueError):
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON through a temporary file and a rename, so that readers never see half of it."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    with os.fdopen(handle, "w", encoding="utf-8") as stream:
-        json.dump(content, stream, indent=2, allow_nan=True)
-        stream.write("\n")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
+    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     os.replace(temporary, path)
 
 
@@ -54,8 +74,7 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings that decide the result and differ, one line each: ``key: before -> now``."""
 
     def decides(key: str) -> bool:
-        free = any(key == part or key.startswith(f"{part}.") for part in FREE_ON_RESUME)
-        return not free and key not in FREE_LEAVES
+        return not any(key == part or key.startswith(f"{part}.") for part in FREE_ON_RESUME)
 
     old = {key: value for key, value in _leaves(before) if decides(key)}
     new = {key: value for key, value in _leaves(now) if decides(key)}
@@ -153,21 +172,31 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(cfg, self.config_file)
 
-    def _refuse_other_settings(self, cfg: DictConfig, checkpoint: Path) -> None:
-        if not self.config_file.is_file():
-            return
+    def refuse_other_settings(self, cfg: DictConfig, before: Mapping[str, Any], what: Path) -> None:
+        """Compare with the settings that ``what`` was made with.
+
+        Raises:
+            RunFolderError: some that decide the result differ; the message lists them.
+        """
         now = OmegaConf.to_container(cfg, resolve=True)
         assert isinstance(now, dict)
-        changed = differences(self.saved_config(), {str(key): value for key, value in now.items()})
+        changed = differences(before, {str(key): value for key, value in now.items()})
         if changed:
             raise RunFolderError(
-                f"cannot continue {checkpoint} with other settings:\n  "
+                f"cannot continue {what} with other settings:\n  "
                 + "\n  ".join(changed)
                 + "\nput them back, start another run with run=NAME, or discard this one with overwrite=true"
             )
 
     def prepare(self, cfg: DictConfig) -> Path | None:
-        """Decide what a start with these settings means here.
+        """Decide as :meth:`decide` does, and empty the folder for a fresh start."""
+        checkpoint = self.decide(cfg)
+        if checkpoint is None:
+            self.clear()
+        return checkpoint
+
+    def decide(self, cfg: DictConfig) -> Path | None:
+        """What a start with these settings means here; nothing is changed.
 
         Args:
             cfg: resolved configuration; ``resume`` and ``overwrite`` are read.
@@ -182,7 +211,6 @@ class RunFolder:
         """
         resume = str(cfg.resume)
         if cfg.overwrite:
-            self.clear()
             return None
         state = self.status().get("state")
         if state == "finished":
@@ -190,23 +218,21 @@ class RunFolder:
                 f"{self.path} holds a finished run; choose another name with run=NAME, or overwrite=true"
             )
         if resume == "auto":
-            if not self.last_checkpoint.is_file():
-                self.clear()
-                return None
-            self._refuse_other_settings(cfg, self.last_checkpoint)
-            return self.last_checkpoint
+            return self._compared(cfg, self.last_checkpoint) if self.last_checkpoint.is_file() else None
         if resume == "never":
             if self.last_checkpoint.is_file():
                 raise RunFolderError(
                     f"{self.path} holds an unfinished run; resume=auto continues it, overwrite=true discards "
                     "it, run=NAME starts another"
                 )
-            self.clear()
             return None
         if not resume.endswith(".ckpt"):
             raise RunFolderError(f"resume is {resume!r}; expected never, auto, or the path of a .ckpt")
         checkpoint = Path(resume).expanduser()
         if not checkpoint.is_file():
             raise FileNotFoundError(f"resume={resume}: no such checkpoint")
-        self._refuse_other_settings(cfg, checkpoint)
+        return self._compared(cfg, checkpoint)
+
+    def _compared(self, cfg: DictConfig, checkpoint: Path) -> Path:
+        self.refuse_other_settings(cfg, read_lightning(checkpoint)["sharpkd"]["config"], checkpoint)
         return checkpoint

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -23,6 +24,11 @@ GRACE_SECONDS = 30
 def under_launcher() -> bool:
     """Whether torchrun or SLURM has already started this process as one of several ranks."""
     return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+
+
+def first_rank() -> bool:
+    """Whether this process is the one that writes the run's folder."""
+    return not under_launcher() or int(os.environ.get("RANK", os.environ.get("SLURM_PROCID", "0"))) == 0
 
 
 def ranks_wanted(cfg: DictConfig) -> int:
@@ -51,6 +57,10 @@ def ranks_wanted(cfg: DictConfig) -> int:
     return len(devices)
 
 
+def _ended(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ranks: int) -> dict[str, float]:
     """Run one training as ``ranks`` processes and return what rank 0 measured.
 
@@ -65,15 +75,18 @@ def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ra
     command += ["-m", "sharpkd.runs.rank", str(plan)]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     process = subprocess.Popen(command, env=environment, start_new_session=True)
+    before = signal.signal(signal.SIGTERM, _ended)
     try:
         code = process.wait()
     except BaseException:
-        process.terminate()
+        os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(GRACE_SECONDS)
         except subprocess.TimeoutExpired:
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)
         raise
+    finally:
+        signal.signal(signal.SIGTERM, before)
     if code != 0:
         raise RuntimeError(f"a rank of {folder.path} ended with exit code {code}; its message stands above")
     return json.loads(folder.metrics_file.read_text(encoding="utf-8"))

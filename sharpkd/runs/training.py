@@ -37,6 +37,7 @@ EXPECTED_WARNINGS = (
     ".*does not have many workers.*",
     ".*is smaller than the logging interval.*",
     "Checkpoint directory .* exists and is not empty",
+    "The dirpath has changed from .*",
     r"Found \d+ module\(s\) in eval mode at the start of training",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )

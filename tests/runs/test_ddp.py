@@ -64,6 +64,11 @@ def test_how_many_ranks(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
     assert ranks_wanted(compose("train", tiny)) == 1
     assert ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=3"])) == 3
     assert ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=[0,1]"])) == 2
+    gpus = [*tiny, "trainer=ddp"]
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 8)
+    assert ranks_wanted(compose("train", gpus)) == 8
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ValueError, match="torch finds no GPU here"):
         ranks_wanted(compose("train", [*tiny, "trainer=ddp"]))
     with pytest.raises(ValueError, match=r"trainer\.devices is 'many'; expected a number of processes"):

@@ -8,7 +8,11 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from safetensors.torch import load_file
+
+from sharpkd.config import compose
+from sharpkd.runs.training import DEFAULT_THREADS, set_process_defaults
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -29,7 +33,7 @@ def _job(sweep: Path, override: str) -> Path:
 def test_jobs_are_independent_and_a_failed_one_loses_nothing(
     run: Run, train_here: Callable[..., Path], tiny: list[str], tmp_path: Path
 ) -> None:
-    """Job 1 changes every process-wide switch, job 2 fails, job 3 must equal a run of its own."""
+    """Job 2 fails; job 3, in the same process, must equal a run of its own."""
     jobs = ["loss.gamma=0.1,-1,0.2", "experiment=scratch", "sweep.name=three"]
     done = run("-m", *tiny, *jobs)
     assert done.returncode != 0
@@ -54,6 +58,21 @@ def test_jobs_are_independent_and_a_failed_one_loses_nothing(
     assert again.returncode == 0, again.stderr
     assert again.stderr.count("has finished before; kept") == 2
     assert written == {path: path.stat().st_mtime_ns for path in sweep.glob("*/net.safetensors")}
+
+
+def test_every_job_sets_every_switch(tiny: list[str]) -> None:
+    torch.set_default_dtype(torch.float64)
+    torch.use_deterministic_algorithms(True)
+    set_process_defaults(compose("train", [*tiny, "runtime.matmul_precision=highest", "runtime.threads=2"]))
+    assert torch.get_default_dtype() == torch.float32
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.get_float32_matmul_precision() == "highest"
+    assert torch.get_num_threads() == 2
+    first = torch.rand(3)
+    set_process_defaults(compose("train", [*tiny, "runtime.threads=null"]))
+    assert torch.get_float32_matmul_precision() == "high"
+    assert torch.get_num_threads() == DEFAULT_THREADS
+    assert torch.rand(3).equal(first)
 
 
 def test_seed_and_switches_do_not_leak(run: Run, tiny: list[str], tmp_path: Path) -> None:

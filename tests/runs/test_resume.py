@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import signal
@@ -94,6 +95,31 @@ def test_what_a_folder_with_a_run_in_it_allows(train_here: Train, tiny: list[str
     train_here("once", *common, "overwrite=true", "seed=1")
     assert folder.weights_file.read_bytes() != before
     assert folder.status()["state"] == "finished"
+
+
+def test_a_named_checkpoint_is_held_to_its_own_settings(train_here: Train, tiny: list[str]) -> None:
+    """Also from a new folder, which has no configuration to compare with."""
+    common = [*tiny, "experiment=scratch"]
+    checkpoint = train_here("first", *common) / "checkpoints" / "last.ckpt"
+    for change in ("optimizer.lr=0.5", "callbacks.ema.decay=0.5", "~callbacks.ema"):
+        with pytest.raises(RunFolderError, match=r"cannot continue .*last\.ckpt with other settings"):
+            train_here("second", *common, f"resume={checkpoint}", change)
+    folder = RunFolder(train_here("second", *common, f"resume={checkpoint}"))
+    assert folder.status()["state"] == "finished"
+
+
+def test_the_last_step_is_validated_and_saved(train_here: Train, tiny: list[str]) -> None:
+    """5 steps with intervals of 2 and 3: Lightning alone would stop measuring at 4 and saving at 3."""
+    intervals = [
+        "trainer.max_steps=5",
+        "trainer.val_check_interval=2",
+        "callbacks.last.every_n_train_steps=3",
+    ]
+    folder = train_here("odd", *tiny, "experiment=scratch", *intervals)
+    assert read_lightning(folder / "checkpoints" / "last.ckpt")["global_step"] == 5
+    with (folder / "logs" / "metrics.csv").open() as stream:
+        validated = [int(row["step"]) + 1 for row in csv.DictReader(stream) if row.get("val/psnr")]
+    assert validated == [2, 4, 5]
 
 
 def test_validated_best_and_exported_weights_are_the_same(train_here: Train, tiny: list[str]) -> None:
