@@ -164,7 +164,8 @@ def _teacher_pixels(
 
 
 def _tiles(shown: _Shown) -> list[Tile]:
-    versions = [("degraded", shown.degraded), ("teacher", shown.teacher), ("output", shown.output)]
+    name = "output" if shown.teacher is None else "student"
+    versions = [("degraded", shown.degraded), ("teacher", shown.teacher), (name, shown.output)]
     return [Tile("sharp", shown.sharp)] + [
         Tile(title, pixels, f"{_psnr(pixels, shown.sharp):.2f} dB")
         for title, pixels in versions

@@ -56,7 +56,7 @@ def test_columns_show_the_same_square_and_its_psnr(
     fit(module, [ImageGrid(str(tmp_path), images=3, size=16)], epochs=1)
     assert drawn.labels == ["picture0", "picture1", "picture2"]
     for row in drawn.rows:
-        assert [tile.title for tile in row] == ["sharp", "degraded", "teacher", "output"]
+        assert [tile.title for tile in row] == ["sharp", "degraded", "teacher", "student"]
         assert {tile.pixels.shape for tile in row} == {(16, 16, 3)}
         sharp, degraded, teacher, _ = (tile.pixels.astype(float) for tile in row)
         # the square holds the noise of the picture
