@@ -84,7 +84,7 @@ def _train_teacher_first(cfg: DictConfig) -> Path:
             f"runtime.threads={cfg.runtime.threads or 'null'}",
         ]
         overrides += [f"paths.{name}='{cfg.paths[name]}'" for name in ROOTS]
-        overrides += cfg.teacher.overrides
+        overrides = [*overrides, *cfg.teacher.overrides]
         train(compose("train", overrides, output_dir=str(folder.path)), overrides)
     return folder.weights_file
 
