@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import struct
+import threading
 import warnings
 from pathlib import Path
 
@@ -78,6 +79,37 @@ def find_images(directory: str | Path) -> list[Path]:
     return sorted(found)
 
 
+class _Quiet:
+    """Warnings ignored while at least one thread is inside.
+
+    Pillow warns of odd metadata and large pictures; what makes a picture unreadable, it raises. Filters
+    belong to the process: were each thread to save and restore them, one could restore what another had set, and
+    later warnings would be lost for good.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._saved = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._saved = warnings.catch_warnings()
+                self._saved.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._saved.__exit__(None, None, None)
+
+
+_PILLOW_QUIET = _Quiet()
+
+
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as uint8 ``(H, W, 3)``, RGB, upright.
 
@@ -95,9 +127,7 @@ def read_image(path: str | Path) -> np.ndarray:
     if not data:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            # Pillow warns of odd metadata and large pictures; what makes a picture unreadable, it raises.
-            warnings.simplefilter("ignore")
+        with _PILLOW_QUIET:
             return _decode(path, data)
     except UnreadableImage:
         raise

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import pickle
 import struct
+import warnings
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -222,3 +224,14 @@ def test_find_images(tmp_path: Path) -> None:
         find_images(tmp_path / "none")
     with pytest.raises(NotADirectoryError, match=r"z\.webp is a file, expected a folder"):
         find_images(tmp_path / "z.webp")
+
+
+def test_reading_in_threads_leaves_the_warning_filters_alone(tmp_path: Path) -> None:
+    files = [tmp_path / f"{index}.png" for index in range(60)]
+    for file in files:
+        Image.new("RGB", (60, 40)).save(file)
+    before = list(warnings.filters)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(10):
+            assert len(list(pool.map(read_image, files))) == len(files)
+    assert list(warnings.filters) == before
