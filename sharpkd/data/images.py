@@ -83,8 +83,8 @@ class _Quiet:
     """Warnings ignored while at least one thread is inside.
 
     Pillow warns of odd metadata and large pictures; what makes a picture unreadable, it raises. Filters
-    belong to the process: were each thread to save and restore them, one could restore what another had set, and
-    later warnings would be lost for good.
+    belong to the process: were each thread to save and restore them, one could restore what another had
+    set, and later warnings would be lost for good.
     """
 
     def __init__(self) -> None:
