@@ -61,6 +61,8 @@ def with_teacher(cfg: DictConfig) -> DictConfig:
     """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` where asked for."""
     if cfg.teacher.path is not None:
         path = Path(cfg.teacher.path).expanduser().absolute()
+        if cfg.loss.delta > 0 and not path.is_file():
+            raise FileNotFoundError(f"teacher.path={path}: no such file")
     elif cfg.teacher.experiment is not None and cfg.loss.delta > 0:
         path = _train_teacher_first(cfg)
     else:

@@ -92,6 +92,10 @@ def test_what_a_folder_with_a_run_in_it_allows(train_here: Train, tiny: list[str
         train_here("once", *common, "resume=atuo")
     with pytest.raises(FileNotFoundError, match=r"resume=/nowhere/last\.ckpt: no such checkpoint"):
         train_here("once", *common, "resume=/nowhere/last.ckpt")
+    lost = ["experiment=distill", "teacher.path=/nowhere/net.safetensors", "overwrite=true"]
+    with pytest.raises(FileNotFoundError, match=r"teacher\.path=/nowhere/net\.safetensors: no such file"):
+        train_here("once", *tiny, *lost)
+    assert folder.weights_file.read_bytes() == before
     train_here("once", *common, "overwrite=true", "seed=1")
     assert folder.weights_file.read_bytes() != before
     assert folder.status()["state"] == "finished"
