@@ -505,6 +505,6 @@ def test_mistake_in_a_process_of_its_own(tmp_path: Path) -> None:
         check=False,
         timeout=120,
     )
-    assert done.stderr.splitlines()[-1] == f"error: no weight file at {tmp_path}/nowhere.safetensors"
+    assert done.stderr.splitlines()[-1] == f"error: teacher.path={tmp_path}/nowhere.safetensors: no such file"
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
