@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the nets of README's table on real photographs, evaluates them, and sweeps the four loss weights.
 # Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and SHARPKD_WEIGHTS
-# (squeezenet1_1.pth). About 80 minutes on two quiet cores; call it again after an interruption.
+# (squeezenet1_1.pth). Over an hour on two cores; call it again after an interruption.
 # Then `python benchmarks/real_input/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}" "${SHARPKD_WEIGHTS:?names the folder with squeezenet1_1.pth}"
