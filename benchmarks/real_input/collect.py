@@ -15,7 +15,6 @@ matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 from PIL import Image
 
-from sharpkd.data.albumentations_guard import A  # noqa: F401  (sets its flags before anything imports it)
 from sharpkd.data.degradation import GaussianBlur, degrade, name_seed
 from sharpkd.data.images import read_image
 from sharpkd.data.sample import SampleSource

@@ -88,13 +88,13 @@ def build_module(cfg: DictConfig) -> RestorationModule:
     """The LightningModule that the configuration describes."""
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    arguments: dict[str, Any] = {}
+    # the net first: what comes after draws random numbers too, and twins must start from the same weights
+    arguments: dict[str, Any] = {"net": instantiate(cfg.net)}
     if cfg.distillation is not None:
         taught = cfg.loss.delta > 0
         arguments["teacher"] = load_teacher(cfg) if taught else None
         arguments["transfer"] = instantiate(cfg.distillation) if taught else None
     arguments |= {
-        "net": instantiate(cfg.net),
         "net_config": plain["net"],
         "loss": instantiate(cfg.loss),
         "optimizer": instantiate(cfg.optimizer),
