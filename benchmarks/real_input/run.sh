@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the nets of README's table on real photographs, evaluates them, and sweeps the four loss weights.
 # Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and SHARPKD_WEIGHTS
-# (squeezenet1_1.pth). Over an hour on two cores; call it again after an interruption.
+# (squeezenet1_1.pth). About an hour and a half on two cores; call it again after an interruption.
 # Then `python benchmarks/real_input/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}" "${SHARPKD_WEIGHTS:?names the folder with squeezenet1_1.pth}"
@@ -23,7 +23,7 @@ train() { # folder below outputs, then overrides
 }
 
 train teacher/real experiment=teacher net=attention_teacher net.width=24 'net.depths=[2,2,3]' \
-    'net.decoder_depths=[1,1]' loss.gamma=0 trainer.max_steps=4000
+    'net.decoder_depths=[1,1]' loss.gamma=0 trainer.max_steps=8000
 for net in pixel_student mobile_student; do
     steps=$([ $net = pixel_student ] && echo 4000 || echo 1000)
     student=("net=$net" "trainer.max_steps=$steps" loss.gamma=0.02)
