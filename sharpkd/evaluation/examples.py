@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sharpkd.evaluation.pictures import Pixels
+Pixels = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,8 +19,8 @@ class Example:
         image: its name, such as ``Kodak24/kodim05``.
         condition: name of the condition, such as ``gaussian/1.6``.
         sharp: the true image, ``(H, W, 3)`` uint8 RGB.
-        outputs: model's name -> its output, of the shape and type of ``sharp``; ``input`` is the degraded image
-            (enlarged where the condition makes it smaller).
+        outputs: model's name -> its output, of the shape and type of ``sharp``; ``input`` is the degraded
+            image (enlarged where the condition makes it smaller).
 
     Raises:
         ValueError: an output has another shape or type than ``sharp``.
@@ -34,6 +35,6 @@ class Example:
         for name, pixels in {"the sharp image": self.sharp, **self.outputs}.items():
             if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape != (*self.sharp.shape[:2], 3):
                 raise ValueError(
-                    f"{self.image}, {self.condition}: {name} is {pixels.dtype} of shape {pixels.shape}; expected "
-                    f"uint8 of shape ({self.sharp.shape[0]}, {self.sharp.shape[1]}, 3)"
+                    f"{self.image}, {self.condition}: {name} is {pixels.dtype} of shape {pixels.shape}; "
+                    f"expected uint8 of shape ({self.sharp.shape[0]}, {self.sharp.shape[1]}, 3)"
                 )
