@@ -7,7 +7,7 @@ from sharpkd.requires import require_extra
 require_extra("train")
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,48 +20,11 @@ from rich.table import Table
 from sharpkd.checkpoint import LoadedNet, load_net
 from sharpkd.config import ConfigError, entry, instantiate
 from sharpkd.evaluation.folder_evaluation import INPUT, META, evaluate_folder, table_of
+from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.report import format_value
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)
-
-NAMINGS: tuple[Callable[[Path], str], ...] = (
-    lambda path: path.parent.name if path.stem == "net" else path.stem,
-    lambda path: path.parent.name,
-    lambda path: f"{path.parent.parent.name}/{path.parent.name}",
-    lambda path: f"{path.parent.parent.name}/{path.parent.name}/{path.stem}",
-)
-
-
-def named_files(model: Any) -> dict[str, Path]:
-    """Weight files by the name of each in the results.
-
-    A file is called by its own name, or by its folder's where that tells more (every run writes a
-    ``net.safetensors``) or tells two apart.
-
-    Args:
-        model: one path, a list of paths, or a mapping from names to paths. ``input`` among them is taken as
-            said: the degraded image is measured in any case.
-
-    Raises:
-        ConfigError: no file is named, or one twice.
-    """
-    if isinstance(model, Mapping):
-        return {str(name): Path(path).expanduser() for name, path in model.items()}
-    given = _as_list(model)
-    if not given:
-        raise ConfigError(
-            "evaluation needs model=FILE (a .safetensors or .ckpt written by python -m sharpkd.train), "
-            "a list of files, or model=input for the degraded images alone"
-        )
-    paths = [Path(path).expanduser() for path in given if path != INPUT]
-    for naming in NAMINGS:
-        names = [naming(path.absolute()) for path in paths]
-        if len(set(names)) == len(names):
-            return dict(zip(names, paths, strict=True))
-    raise ConfigError(
-        f"{names[0]!r} or another model is given twice; name them: model={{first:FILE,second:FILE}}"
-    )
 
 
 def images_of(cfg: DictConfig) -> list[Path]:
@@ -73,7 +36,7 @@ def images_of(cfg: DictConfig) -> list[Path]:
     """
     if cfg.data.get("val_dir") == "":
         raise ConfigError("data=folder needs data.val_dir=FOLDER, the images to measure on")
-    for folder in _as_list(cfg.data.get("val_dir")):
+    for folder in as_list(cfg.data.get("val_dir")):
         if not Path(folder).expanduser().is_dir():
             raise FileNotFoundError(
                 f"data.val_dir: there is no folder {Path(folder).expanduser().absolute()}"
@@ -148,10 +111,6 @@ def main(cfg: DictConfig) -> float:
     log.info("report: %s", Path(cfg.paths.run_dir) / "report.html")
     last = [name for name in results if name != META][-1]
     return float(results[last]["psnr"])
-
-
-def _as_list(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str) else list(value or [])
 
 
 def _origin(found: LoadedNet) -> dict[str, str]:
