@@ -1,0 +1,106 @@
+"""Nets of other projects, as `spandrel <https://github.com/chaiNNer-org/spandrel>`_ recognises them."""
+
+from __future__ import annotations
+
+import pickle
+import re
+import warnings
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from sharpkd.checkpoint import CheckpointError
+from sharpkd.functional.torchvision_guard import define_missing_operators
+
+if TYPE_CHECKING:
+    from spandrel import ImageModelDescriptor
+
+COLOURS = {1: "grey", 2: "two-channel", 3: "RGB", 4: "four-channel"}
+
+
+def load_foreign(path: Path) -> ImageModelDescriptor[nn.Module]:
+    """A net whose architecture spandrel guesses from its tensors; eval mode, float32, on the CPU.
+
+    The file is read by torch's own restricted loader (``weights_only=True``): it can hold tensors and plain
+    containers, and whatever else is pickled in it is refused, not run. TorchScript archives are refused too.
+
+    Returns:
+        Spandrel's descriptor: called with ``(1, 3, H, W)`` in [0, 1] it pads as the net needs, clamps, and
+        returns ``(1, 3, H * scale, W * scale)``.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, holds code, is of an architecture that spandrel does not know, or of
+            a net that does not turn one RGB image into another.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"no weight file at {path}")
+    state = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    descriptor = _recognise(path, state)
+    if descriptor.purpose == "Inpainting":
+        raise CheckpointError(
+            f"{path}: {descriptor.architecture.name} fills masked holes; expected a net that restores or "
+            "enlarges whole images"
+        )
+    channels = (descriptor.input_channels, descriptor.output_channels)
+    if channels != (3, 3):
+        found = " to ".join(dict.fromkeys(COLOURS.get(count, f"{count}-channel") for count in channels))
+        raise CheckpointError(
+            f"{path}: a {descriptor.architecture.name} net for {found} images; expected one for RGB images"
+        )
+    return descriptor.float().eval()
+
+
+def _recognise(path: Path, state: Any) -> Any:
+    # several of spandrel's architectures import torchvision
+    define_missing_operators()
+    import spandrel
+
+    if not isinstance(state, dict):
+        raise CheckpointError(f"{path}: holds a {type(state).__name__}; expected a net's tensors by name")
+    state = spandrel.canonicalize_state_dict(state)
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise CheckpointError(f"{path}: holds more, or less, than one net's tensors")
+    known = len(list(spandrel.MAIN_REGISTRY))
+    try:
+        with warnings.catch_warnings():
+            # deprecations inside other projects' nets
+            warnings.simplefilter("ignore")
+            return spandrel.ModelLoader().load_from_state_dict(state)
+    except spandrel.UnsupportedModelError as error:
+        raise CheckpointError(
+            f"{path}: its tensors are of none of the {known} architectures that spandrel "
+            f"{spandrel.__version__} knows; the first is {next(iter(state))!r}"
+        ) from error
+    except Exception as error:  # a wrong guess of an architecture's arguments fails in any way
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise CheckpointError(f"{path}: spandrel cannot build its net ({reason})") from error
+
+
+def _read_pickled(path: Path) -> Any:
+    try:
+        with warnings.catch_warnings():
+            # torch announces a TorchScript archive before it refuses it
+            warnings.filterwarnings("ignore", ".*TorchScript", UserWarning)
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: {_why(str(error))}; expected a net's tensors by name") from error
+
+
+def _why(message: str) -> str:
+    if "TorchScript" in message:
+        return "a TorchScript archive, which holds code"
+    if foreign := re.search(r"GLOBAL (\S+)", message):
+        return f"holds pickled code ({foreign.group(1)}), which was not run"
+    return "damaged, or no file of PyTorch's"
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
