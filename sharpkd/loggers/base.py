@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +48,9 @@ class RunLogger(Logger):
 
     def log_image(self, key: str, path: str | Path, step: int) -> None:
         """Show a picture of the run folder; nothing to do for a logger that writes files alone."""
+
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Show a table (None is a blank cell); nothing to do for a logger that writes files alone."""
 
     def finish(self, exit_code: int = 0) -> None:
         """Close the run; call it in ``finally`` with 0 for success and anything else for failure."""

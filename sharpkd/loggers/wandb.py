@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,7 +28,7 @@ FINISH_SECONDS = 120
 class WandbLogger(RunLogger):
     """Sends a run to W&B, or records it in ``<run_dir>/wandb`` for ``wandb sync``.
 
-    Nothing that goes wrong between here and the server stops training: the first trouble is one warning, and
+    Nothing that goes wrong between here and the server stops the work: the first trouble is one warning, and
     an online run that cannot start becomes an offline one. The run's id is kept in
     ``<run_dir>/wandb_id.txt``, so that a resumed training continues the same W&B run.
 
@@ -88,6 +88,11 @@ class WandbLogger(RunLogger):
         self._try(lambda run: run.log({key: wandb.Image(str(path)), STEP: step}))
 
     @rank_zero_only
+    def log_table(self, key: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Send a table, to be sorted and filtered on the dashboard."""
+        self._try(lambda run: run.log({key: wandb.Table(list(columns), [list(row) for row in rows])}))
+
+    @rank_zero_only
     def finish(self, exit_code: int = 0) -> None:
         """End the run, as failed where the exit code is not 0; without a run there is nothing to end."""
         if self._run is not None:
@@ -101,7 +106,7 @@ class WandbLogger(RunLogger):
         try:
             action(run)
         except Exception as error:  # wandb's service raises types of its own that have no common base
-            self._warn(f"W&B did not take a message ({_short(error)}); training goes on without it")
+            self._warn(f"W&B did not take a message ({_short(error)}); the work goes on without it")
 
     def _warn(self, message: str) -> None:
         if not self._warned:
@@ -115,7 +120,7 @@ class WandbLogger(RunLogger):
             return self._init(mode)
         except Exception as error:  # as above
             if mode != "online":
-                self._warn(f"W&B cannot start ({_short(error)}); training goes on without it")
+                self._warn(f"W&B cannot start ({_short(error)}); the work goes on without it")
                 return None
             self._warn(f"W&B cannot be reached ({_short(error)})")
         # The service that failed to start the run holds its id: a new one is needed.

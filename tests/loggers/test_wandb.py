@@ -143,7 +143,7 @@ def test_trouble_while_training_is_one_warning(
     for step in range(3):
         logger.log_metrics({"a": 1.0}, step)
     logger.finish(0)
-    expected = f"W&B did not take a message ({type(error).__name__}: {error}); training goes on without it"
+    expected = f"W&B did not take a message ({type(error).__name__}: {error}); the work goes on without it"
     assert [message for message in messages.all() if "did not take" in message] == [expected]
     assert fake.run.exit_codes == [0]
 
