@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import base64
 import html
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
-from string import Template
 from typing import Any
 
-from PIL import Image
-
+from sharpkd.evaluation.page import data_uri, fill
 from sharpkd.evaluation.pictures import Pixels
 
 MIN_SLIDER = 500
@@ -55,16 +51,15 @@ def write_report(
         ValueError: the rows differ in their columns, or the two images of a slider in their shape.
         FileNotFoundError: a curve's file does not exist.
     """
-    page = Template(files("sharpkd.evaluation").joinpath("report_page.html").read_text(encoding="utf-8"))
-    text = page.substitute(
-        title=html.escape(title),
-        table=_table(table),
-        pictures="\n".join(_slider(picture) for picture in pictures),
-        curves="\n".join(_curve(caption, file) for caption, file in curves),
-        notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
-    )
+    parts = {
+        "title": html.escape(title),
+        "table": _table(table),
+        "pictures": "\n".join(_slider(picture) for picture in pictures),
+        "curves": "\n".join(_curve(caption, file) for caption, file in curves),
+        "notes": "\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text, encoding="utf-8")
+    path.write_text(fill("report_page.html", parts), encoding="utf-8")
 
 
 def format_value(column: str, value: Any) -> str:
@@ -93,7 +88,9 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
         + "</tr>"
         for row in rows
     )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return (
+        f'<div class="panel scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    )
 
 
 def _cell(column: str, value: Any, first: bool) -> str:
@@ -114,8 +111,8 @@ def _slider(picture: Comparison) -> str:
     size = f'width="{width}" height="{height}"'
     return f"""<figure>
 <div class="compare" style="width:{max(width, MIN_SLIDER)}px">
-<img src="{_inline(picture.after)}" alt="{title}: {after}" {size}>
-<img class="before" src="{_inline(picture.before)}" alt="{title}: {before}" {size}>
+<img src="{data_uri(picture.after)}" alt="{title}: {after}" {size}>
+<img class="before" src="{data_uri(picture.before)}" alt="{title}: {before}" {size}>
 <span class="tag left">{before}</span><span class="tag right">{after}</span><span class="line"></span>
 <input type="range" min="0" max="100" step="0.1" value="50" aria-label="{title}: {before} to {after}">
 </div>
@@ -132,9 +129,3 @@ def _curve(caption: str, file: Path) -> str:
         f'<figure><img class="curve" src="data:image/png;base64,{data}" alt="{text}">'
         f"<figcaption>{text}</figcaption></figure>"
     )
-
-
-def _inline(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=3)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()

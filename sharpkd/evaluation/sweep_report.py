@@ -9,13 +9,9 @@ import base64
 import csv
 import html
 import io
-import json
 import math
-import os
-import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from importlib.resources import files
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -23,6 +19,7 @@ from urllib.parse import quote
 
 from PIL import Image
 
+from sharpkd.evaluation.page import fill, plotly_script, replace_file, script_json, thinned
 from sharpkd.evaluation.sweep_jobs import (
     ORDER,
     Job,
@@ -69,19 +66,10 @@ def write_sweep_report(
     jobs = rank_jobs(read_jobs(folder, ended), metric, mode)
     if not jobs:
         raise ValueError(f"{folder} holds no job: expected folders with a status.json")
-    _replace(folder / "sweep.csv", _csv(jobs, metric))
+    replace_file(folder / "sweep.csv", _csv(jobs, metric))
     page = folder / "sweep.html"
-    _replace(page, _page(folder, jobs, metric, mode))
+    replace_file(page, _page(folder, jobs, metric, mode))
     return page
-
-
-def _replace(path: Path, text: str) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8", newline="") as stream:
-        stream.write(text)
-    # mkstemp makes files for the owner's eyes only; a report is for whoever may see the folder
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def _csv(jobs: Sequence[Job], metric: str) -> str:
@@ -130,12 +118,9 @@ def _page(folder: Path, jobs: Sequence[Job], metric: str, mode: str) -> str:
         "table": _table(jobs, swept, columns, metric, mode),
         "pictures": _pictures(folder, jobs, metric),
         "data": _data(jobs, swept, metric, mode),
-        "plotly": files("plotly").joinpath("package_data/plotly.min.js").read_text(encoding="utf-8"),
+        "plotly": plotly_script(),
     }
-    page = files("sharpkd.evaluation").joinpath("sweep_page.html").read_text(encoding="utf-8")
-    # Split once, so that nothing inside a part is taken for a place to fill
-    pieces = page.split("@@")
-    return "".join(parts[piece] if index % 2 else piece for index, piece in enumerate(pieces))
+    return fill("sweep_page.html", parts)
 
 
 def _summary(jobs: Sequence[Job], counts: Counter[str], metric: str, mode: str) -> str:
@@ -295,19 +280,11 @@ def _data(jobs: Sequence[Job], swept: Sequence[str], metric: str, mode: str) -> 
         "jobs": [{"name": job.name, "state": job.state, "score": job.score} for job in jobs],
         "params": [_axis(key, jobs) for key in swept],
         "curves": {
-            name: [{"job": i, **_thinned(*one[name], points)} for i, one in enumerate(series) if name in one]
+            name: [{"job": i, **thinned(*one[name], points)} for i, one in enumerate(series) if name in one]
             for name in names
         },
     }
-    # Inside a script element only "<" could end it early
-    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
-
-
-def _thinned(steps: Sequence[float], values: Sequence[float], points: int) -> dict[str, list[float]]:
-    last = len(steps) - 1
-    everything = range(last + 1)
-    kept = everything if last < points else sorted({round(i * last / (points - 1)) for i in range(points)})
-    return {"x": [steps[i] for i in kept], "y": [float(f"{values[i]:.5g}") for i in kept]}
+    return script_json(data)
 
 
 def _axis(key: str, jobs: Sequence[Job]) -> dict[str, Any]:
