@@ -20,7 +20,7 @@ FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"
 PRIMARIES = [name for name in FILES if "/" not in name]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # what a choice cannot be composed without
-NEEDS = {"data=folder": "data.train_dir=photos"}
+NEEDS = {"data=folder": "data.train_dir=photos", "what=distillation": "teacher=net.safetensors"}
 COMMAND = re.compile(r"# python -m (sharpkd\.\w+)(?: (.*))?")
 
 
@@ -42,6 +42,7 @@ def rounds(groups: list[str]) -> list[list[str]]:
 
 TRAIN_ROUNDS = rounds(train_groups())
 EVALUATE_ROUNDS = rounds(["data", "degradation"])
+BENCHMARK_ROUNDS = rounds(["what"])
 
 
 @functools.cache
@@ -53,6 +54,7 @@ def compositions() -> Iterator[tuple[str, ...]]:
     yield from (("train", *row) for row in TRAIN_ROUNDS)
     yield from (("train", f"experiment={name}") for name in EXPERIMENTS)
     yield from (("evaluate", *row) for row in EVALUATE_ROUNDS)
+    yield from (("benchmark", *row) for row in BENCHMARK_ROUNDS)
     yield from ((name.removesuffix(".yaml"),) for name in PRIMARIES)
 
 
