@@ -8,7 +8,7 @@ function readColours() {
     colour[name] = style.getPropertyValue("--" + name).trim();
 }
 function escaped(text) {
-  return String(text).replace(/[&<>"]/g, sign => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;"})[sign]);
+  return String(text).replace(/[&<>"]/g, sign => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;"})[sign]);
 }
 const config = {displayModeBar: false, responsive: true};
 function axis(title, more) {
