@@ -17,8 +17,8 @@ from sharpkd.evaluation.finished import Contestant, Finished, Result, Test, cont
 from sharpkd.evaluation.page import fill, replace_file, script_json
 from sharpkd.evaluation.rows import INPUT
 from sharpkd.evaluation.statistics import MeanInterval, mean_interval
+from sharpkd.evaluation.summary import METRICS, SHARP
 
-METRICS = ("psnr", "ssim", "psnr_y", "lpips")
 # The same bytes measured on two machines differ by less; another degradation or image by far more
 SAME_INPUT_DB = 1e-3
 COLUMNS = (
@@ -75,7 +75,8 @@ class ComparedFolders:
 
     Attributes:
         contestants: labels, in the order of the folders.
-        differences: of every two contestants, the later minus the earlier, and of each to ``input``.
+        differences: of every two contestants, the later minus the earlier, and of each to ``input`` (not on
+            ``sharp``, where the input is the truth).
         notes: what could not be compared, and what is the same everywhere.
         page: ``comparison.html``.
     """
@@ -136,8 +137,12 @@ def _linked(contestants: Sequence[Contestant], between: Sequence[Difference]) ->
 
 
 def _inputs_of(one: Contestant) -> Contestant:
-    """The input as this contestant's own evaluation saw it."""
-    before = {test: Result(result.before, result.before) for test, result in one.results.items()}
+    """The input as this contestant's own evaluation saw it; not where it is the truth."""
+    before = {
+        test: Result(result.before, result.before)
+        for test, result in one.results.items()
+        if result.row.track != SHARP
+    }
     return Contestant(INPUT, INPUT, one.folders, before, one.lpips)
 
 
@@ -200,7 +205,7 @@ def _unpaired(finished: Sequence[Finished]) -> dict[str, list[tuple[str, str]]]:
 
 def _unpaired_notes(unpaired: dict[str, list[tuple[str, str]]]) -> list[str]:
     return [
-        f"{_count(len(images), 'image')} of {label} not in every evaluation: "
+        f"{_count(len(images), 'image', label)} not in every evaluation: "
         f"{_listed('/'.join(image) for image in images)}"
         for label, images in unpaired.items()
     ]
@@ -221,8 +226,9 @@ def _difference_notes(contestants: Sequence[Contestant]) -> list[str]:
         if other:
             name, image, condition = other[0]
             one, two = (which.results[other[0]].before.psnr for which in (first, second))
+            both = f"{first.label} and {second.label}"
             notes.append(
-                f"{_count(len(other), 'test')} of {first.label} and {second.label} left out, because "
+                f"{_count(len(other), 'test', both)} left out, because "
                 f"the input was another one: {name}/{image}, {condition}, had {one:.2f} and {two:.2f} dB"
             )
     backbones = sorted({one.lpips or "none" for one in contestants})
@@ -248,8 +254,8 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(all_names[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun} is" if number == 1 else f"{number} {noun}s are"
+def _count(number: int, noun: str, of: str) -> str:
+    return f"1 {noun} of {of} is" if number == 1 else f"{number} {noun}s of {of} are"
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sharpkd.config import instantiate
 from sharpkd.evaluation.compare import COLUMNS, ComparedFolders
 from sharpkd.evaluation.summary import METRICS, flatten
-from sharpkd.loggers.base import RunLogger
+
+if TYPE_CHECKING:  # loggers bring Lightning: only for those who asked for one
+    from sharpkd.loggers.base import RunLogger
 
 TRACK_COLUMNS = ("model", "track")
 

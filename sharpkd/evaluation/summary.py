@@ -16,6 +16,8 @@ SHARP = "sharp"
 HARMLESS_DB = 40.0
 METRICS = ("psnr", "ssim", "psnr_y", "lpips")
 GAINS = ("psnr", "ssim", "lpips")
+GROUPS = ("tracks", "conditions", "sets", "domains")
+"""What a model's entry holds beside its facts."""
 
 Figures = dict[str, float | int | None]
 
