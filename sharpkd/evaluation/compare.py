@@ -115,6 +115,10 @@ def compare_folders(folders: Sequence[str | Path], out_dir: Path) -> ComparedFol
     if len(finished) > 1 and not _linked(contestants, between):
         raise ValueError(_nothing_shared(finished))
     differences += between
+    if not differences:
+        raise ValueError(
+            f"{finished[0].path} holds one model, on {SHARP!r} alone: there is nothing to compare"
+        )
     unpaired = _unpaired(finished)
     notes = [*_same_notes(finished, contestants), *_unpaired_notes(unpaired), *_difference_notes(contestants)]
     out_dir.mkdir(parents=True, exist_ok=True)

@@ -163,6 +163,9 @@ def test_on_sharp_models_are_compared_but_not_with_the_truth(tmp_path: Path) -> 
     rows += [replace(row, track="sharp", condition="sharp") for row in rows]
     compared = compare_folders([write(tmp_path / "a", rows)], tmp_path / "out")
     assert {found.first for found in compared.differences if found.track == "sharp"} == {"scratch"}
+    alone = [row for row in rows if row.track == "sharp" and row.model != "other"]
+    with pytest.raises(ValueError, match="b holds one model, on 'sharp' alone: there is nothing to compare"):
+        compare_folders([write(tmp_path / "b", alone)], tmp_path / "out")
 
 
 def test_images_in_only_one_are_counted_and_named(tmp_path: Path) -> None:
