@@ -12,8 +12,12 @@ from pathlib import Path
 from sharpkd.data.images import EXTENSIONS
 
 DOMAINS = ("text", "face", "nature", "building", "other")
-"""What a picture mainly shows: text or a screen; a person whose head is at least a tenth of the picture's height;
-animals, plants or landscape; architecture, from outside or inside; anything else (objects, vehicles, sports)."""
+"""What a picture mainly shows.
+
+``text``: text or a screen. ``face``: a person whose face is seen, the head at least a tenth of the picture's
+height. ``nature``: animals, plants or landscape. ``building``: architecture, from outside or inside.
+``other``: objects, vehicles, sports, people from afar.
+"""
 
 LABELS = "domains.csv"
 """Label file: packaged (columns set, image, domain), or in a set's folder (image, domain), which wins."""
@@ -21,28 +25,14 @@ LABELS = "domains.csv"
 _SELF_EX_SR = "https://github.com/jbhuang0604/SelfExSR"
 
 
-@dataclass(frozen=True)
-class ImageSet:
-    """One set of the benchmark: how many images it has and where to get them."""
-
-    images: int
-    source: str
-
-
-SETS: dict[str, ImageSet] = {
-    "Set5": ImageSet(5, f"the originals (HR) of Set5 from {_SELF_EX_SR}"),
-    "Set14": ImageSet(14, f"the originals (HR) of Set14 from {_SELF_EX_SR}"),
-    "Kodak24": ImageSet(24, "the 24 photographs of https://r0k.us/graphics/kodak/"),
-    "BSD100": ImageSet(
-        100,
-        "images/val of BSDS500 from "
-        "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/resources.html",
-    ),
-    "Urban100_25": ImageSet(
-        25, f"every fourth original (HR) of Urban100 (img_001, img_005, … img_097) from {_SELF_EX_SR}"
-    ),
+SETS: dict[str, str] = {
+    "Set5": f"the originals (HR) of Set5 from {_SELF_EX_SR}",
+    "Set14": f"the originals (HR) of Set14 from {_SELF_EX_SR}",
+    "Kodak24": "the 24 photographs of https://r0k.us/graphics/kodak",
+    "BSD100": "images/val of BSDS500 (https://github.com/BIDS/BSDS500)",
+    "Urban100_25": f"every fourth original (HR) of Urban100 from {_SELF_EX_SR}",
 }
-"""By the name of the set, which is the name of its folder; in the order of every table."""
+"""Where to get each set, by its name, which is the name of its folder; in the order of every table."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,10 @@ class BenchmarkImage:
 
 @dataclass(frozen=True)
 class MissingSet:
-    """A set that is not there, or not whole; ``message`` says what was found and how to get the rest."""
+    """A set that is absent, not whole, or has images that SharpBench has not.
+
+    ``message`` says what was found, where, and how to mend it.
+    """
 
     name: str
     message: str
@@ -81,8 +74,8 @@ def find_images_of(
         limits: take only so many images of a set, evenly spread over it; more than there are means all.
 
     Returns:
-        The images that were found, in the sets' order, and the sets that are absent or not whole (the images
-        of the latter are in the list nevertheless).
+        The images that were found, in the sets' order, and the sets that are not as they should be; the
+        images of the latter are in the list nevertheless.
 
     Raises:
         FileNotFoundError: there is no folder ``root``.
@@ -104,8 +97,8 @@ def find_images_of(
     missing: list[MissingSet] = []
     for name in wanted:
         found = _images_in(root / name)
-        if len(found) < SETS[name].images:
-            missing.append(_missing(root / name, len(found)))
+        if found.keys() != _names_of(name):
+            missing.append(_missing(root / name, found))
         labels = _labels(root / name, found)
         images += [
             BenchmarkImage(name, stem, found[stem], labels[stem]) for stem in _spread(found, limits.get(name))
@@ -116,8 +109,6 @@ def find_images_of(
 def _known_sets(names: Sequence[str]) -> list[str]:
     if unknown := [name for name in names if name not in SETS]:
         raise ValueError(f"unknown benchmark set {unknown[0]!r}; there are {', '.join(SETS)}")
-    if not names:
-        return []
     return [name for name in SETS if name in names]
 
 
@@ -135,12 +126,27 @@ def _images_in(folder: Path) -> dict[str, Path]:
     return found
 
 
-def _missing(folder: Path, found: int) -> MissingSet:
-    info = SETS[folder.name]
-    what = f"only {found} of {info.images} images" if found else "no images"
-    return MissingSet(
-        folder.name, f"{folder.name}: {what} in {folder}. Put there {info.source}; each image as a file."
-    )
+def _names_of(name: str) -> set[str]:
+    return {image for set_name, image in packaged_domains() if set_name == name}
+
+
+def _missing(folder: Path, found: Mapping[str, Path]) -> MissingSet:
+    name, expected = folder.name, _names_of(folder.name)
+    absent, foreign = sorted(expected - found.keys()), sorted(found.keys() - expected)
+    if not found:
+        message = f"no images in {folder}. Put there {SETS[name]}, named {_some(absent)}"
+    elif not absent:
+        message = f"{folder} also has {_some(foreign)}, not in SharpBench: its means are not comparable"
+    else:
+        message = f"{len(absent)} of {len(expected)} images are not in {folder}: {_some(absent)}"
+        # The noise is seeded by the name, and the labels go by it.
+        message += f". Rename {_some(foreign)} where they are the same" if foreign else ""
+        message += f". The set is {SETS[name]}"
+    return MissingSet(name, f"{name}: {message}.")
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= 5 else f"{', '.join(names[:3])}, … {names[-1]}"
 
 
 def _spread(found: Mapping[str, Path], limit: int | None) -> list[str]:
@@ -152,9 +158,8 @@ def _spread(found: Mapping[str, Path], limit: int | None) -> list[str]:
 @cache
 def packaged_domains() -> dict[tuple[str, str], str]:
     """(set, image) -> domain for every image of the benchmark, labelled by looking at them."""
-    source = files("sharpkd.evaluation") / LABELS
-    with source.open(encoding="utf-8", newline="") as file:
-        return {(row["set"], row["image"]): row["domain"] for row in csv.DictReader(file)}
+    lines = (files("sharpkd.evaluation") / LABELS).read_text(encoding="utf-8").splitlines()
+    return {(row["set"], row["image"]): row["domain"] for row in csv.DictReader(lines)}
 
 
 def _labels(folder: Path, found: Mapping[str, Path]) -> dict[str, str]:
