@@ -7,21 +7,35 @@ from sharpkd.requires import require_extra
 require_extra("train")
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
-from rich.progress import Progress
-from rich.table import Table
+from rich.progress import Progress as ProgressBar
+from rich.progress import TimeElapsedColumn
+from torch import nn
 
-from sharpkd.checkpoint import LoadedNet, load_net
+from sharpkd.checkpoint import load_net
 from sharpkd.config import ConfigError, entry, instantiate
-from sharpkd.evaluation.folder_evaluation import INPUT, META, evaluate_folder, table_of
-from sharpkd.evaluation.model_names import as_list, named_files
-from sharpkd.evaluation.report import format_value
+from sharpkd.evaluation.benchmark_run import SharpBench
+from sharpkd.evaluation.compare import ComparedFolders, compare_folders
+from sharpkd.evaluation.console import (
+    mean_gain,
+    print_benchmark,
+    print_comparison,
+    print_opinions,
+    print_results,
+)
+from sharpkd.evaluation.folder_evaluation import INPUT, META, evaluate_folder
+from sharpkd.evaluation.model_names import as_list
+from sharpkd.evaluation.models import Model, ModelSpec, specs_of
+from sharpkd.evaluation.opinions import RatingSettings, score, write_page
+from sharpkd.evaluation.publish import publish_comparison, publish_folder_results, publish_summary
+from sharpkd.evaluation.sharpbench import LPIPSSettings, Progress
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)
@@ -59,62 +73,127 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     torch.manual_seed(cfg.seed)
     if cfg.runtime.threads is not None:
         torch.set_num_threads(cfg.runtime.threads)
-    loaded = {
-        name: load_net(path, cfg.runtime.trusted_packages) for name, path in named_files(cfg.model).items()
-    }
-    for name, found in loaded.items():
-        scale = getattr(found.net, "scale", 1)
-        if scale != cfg.task.scale:
+    specs = specs_of(cfg.model, tuple(cfg.runtime.trusted_packages))
+    nets = {spec.name: _net_of(spec) for spec in specs if spec.name != INPUT}
+    for spec in specs:
+        scale = getattr(nets.get(spec.name), "scale", cfg.task.scale)
+        if scale != cfg.task.scale and spec.kind != "baseline":
             raise ValueError(
-                f"{name} ({found.path}) enlarges {scale} times, and task.scale is {cfg.task.scale}"
+                f"{spec.name} ({spec.path}) enlarges {scale} times, and task.scale is {cfg.task.scale}"
             )
     images = images_of(cfg)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=not console.is_terminal, transient=True) as bar:
-        task = bar.add_task("evaluating", total=len(images))
-
-        def tell(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, description=f"evaluating on {name}, image {done + 1} of {total}")
-
+    with _bar() as tell:
         return evaluate_folder(
-            {name: found.net for name, found in loaded.items()},
+            nets,
             images,
             instantiate(cfg.degradation),
             Path(cfg.paths.run_dir),
             scale=cfg.task.scale,
             use_condition=cfg.use_condition,
             lpips=maybe_lpips(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights),
-            origins={name: _origin(found) for name, found in loaded.items()},
+            origins={spec.name: _origin(spec) for spec in specs if spec.path is not None},
             meta={"degradation_config": OmegaConf.to_container(cfg.degradation)},
-            title=f"Evaluation: {', '.join(loaded) or INPUT}",
+            title=f"Evaluation: {', '.join(nets) or INPUT}",
             progress=tell,
         )
 
 
-def print_results(results: Mapping[str, Any], console: Console) -> None:
-    """The results as a table; the columns on luma are left to the files."""
-    rows = [{title: value for title, value in row.items() if "-Y" not in title} for row in table_of(results)]
-    table = Table()
-    for column in rows[0]:
-        table.add_column(column, justify="left" if column == "model" else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*(format_value(column, value) for column, value in row.items()))
-    console.print(table)
-    console.print(f"{len(results[META]['images'])} images, each measured on 8-bit output", highlight=False)
+def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
+    """Measure the configured models on the benchmark and write the results to ``paths.run_dir``.
+
+    Raises:
+        ConfigError: images of one's own are named beside the benchmark.
+    """
+    if cfg.data.get("val_dir"):
+        raise ConfigError("the benchmark measures on its own sets: leave out data.val_dir, or benchmark=")
+    torch.manual_seed(cfg.seed)
+    if cfg.runtime.threads is not None:
+        torch.set_num_threads(cfg.runtime.threads)
+    folder = Path(cfg.paths.run_dir)
+    rating = RatingSettings.of(cfg.rating)
+    benchmark: SharpBench = instantiate(cfg.benchmark)
+    specs = benchmark.specs(cfg.model, cfg.runtime.trusted_packages)
+    lpips = LPIPSSettings(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
+    with _bar() as tell:
+        try:
+            results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
+        except KeyboardInterrupt:
+            log.info("interrupted; what was measured is kept, and the same command goes on from there")
+            raise
+    publish_summary(cfg.logger, results)
+    if rating.page:
+        write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
+    return results
+
+
+def compare(cfg: DictConfig) -> ComparedFolders:
+    """Line finished evaluations up in ``paths.run_dir``."""
+    compared = compare_folders(as_list(cfg.compare), Path(cfg.paths.run_dir))
+    publish_comparison(cfg.logger, compared)
+    return compared
 
 
 @entry("evaluate")
 def main(cfg: DictConfig) -> float:
-    """Evaluate as configured; the number is the last model's PSNR (the input's where there is none)."""
+    """Do what is configured.
+
+    The number is the last model's PSNR; on the benchmark its mean gain over the tracks (dB); of a comparison
+    the last difference.
+    """
+    console = Console()
+    folder = Path(cfg.paths.run_dir)
+    rating = RatingSettings.of(cfg.rating)
+    if cfg.compare:
+        compared = compare(cfg)
+        print_comparison(compared, console)
+        log.info("comparison: %s", compared.page)
+        return compared.differences[-1].interval.mean
+    if rating.answers and not cfg.model:
+        print_opinions(score(folder, rating), console)
+        return float("nan")
+    if cfg.benchmark is None:
+        number = _measure_folder(cfg, rating, console)
+    else:
+        results = evaluate_benchmark(cfg)
+        print_benchmark(results, console)
+        number = mean_gain(results)
+    log.info("report: %s", folder / "report.html")
+    if rating.answers:
+        print_opinions(score(folder, rating), console)
+    return number
+
+
+def _measure_folder(cfg: DictConfig, rating: RatingSettings, console: Console) -> float:
+    if rating.page:
+        raise ConfigError("rating=true needs benchmark=sharpbench_quick or benchmark=sharpbench")
     results = evaluate(cfg)
-    print_results(results, Console())
-    log.info("report: %s", Path(cfg.paths.run_dir) / "report.html")
+    print_results(results, console)
+    publish_folder_results(cfg.logger, results)
     last = [name for name in results if name != META][-1]
     return float(results[last]["psnr"])
 
 
-def _origin(found: LoadedNet) -> dict[str, str]:
-    return {"weights_sha256": found.sha256, "path": str(found.path)}
+def _net_of(spec: ModelSpec) -> nn.Module | Model:
+    if spec.kind == "torch" and spec.path is not None:
+        return load_net(spec.path, spec.trusted).net
+    return spec.open()
+
+
+def _origin(spec: ModelSpec) -> dict[str, str]:
+    return {"weights_sha256": spec.fingerprint, "path": str(spec.path)}
+
+
+@contextmanager
+def _bar() -> Iterator[Progress]:
+    console = Console(stderr=True)
+    columns = (*ProgressBar.get_default_columns(), TimeElapsedColumn())
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal, transient=True) as bar:
+        task = bar.add_task("measuring", total=None)
+
+        def tell(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"measuring {name}")
+
+        yield tell
 
 
 if __name__ == "__main__":

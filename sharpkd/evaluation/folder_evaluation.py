@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import logging
-import platform
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +13,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sharpkd import __version__
+from sharpkd.data.batch import Batch
 from sharpkd.data.crops import WholeImageDataset
+from sharpkd.data.degradation import GaussianBlur, Noisy
 from sharpkd.data.images import UnreadableImage, read_image
-from sharpkd.evaluation.pictures import Pixels, Tile, side_by_side, to_pixels
+from sharpkd.evaluation.machine import machine
+from sharpkd.evaluation.models import Model
+from sharpkd.evaluation.pictures import Pixels, Tile, from_pixels, side_by_side, to_pixels
+from sharpkd.evaluation.protocols import Condition, Pair
 from sharpkd.evaluation.report import Comparison, write_report
+from sharpkd.evaluation.speed import frame_milliseconds
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.functional.colour import rgb_to_y
 from sharpkd.functional.psnr import psnr
@@ -29,6 +31,7 @@ from sharpkd.metrics.latency import measure_latency
 from sharpkd.metrics.lpips import LPIPS, SMALLEST_SIDE
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import count_parameters
+from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +41,6 @@ METRICS = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips")
 RANKS = ("best", "median", "worst")
 SSIM_SIDE = 11
 LATENCY_SIZE = (480, 640)
-PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
 
 Scores = dict[str, float | None]
 
@@ -60,7 +62,8 @@ class FolderEvaluation:
     """The images and the way they are degraded; :meth:`restored` yields every version of one of them.
 
     Args:
-        nets: by the name that they have in the results.
+        nets: by the name that they have in the results; a :class:`~sharpkd.evaluation.models.Model` is
+            told the blur where the degradation is a Gaussian one, alone or with noise.
         images: files.
         degradation: any albumentations transform; seeded by each image's name, as in validation.
         scale: how many times smaller the degraded image is.
@@ -72,7 +75,7 @@ class FolderEvaluation:
 
     def __init__(
         self,
-        nets: Mapping[str, nn.Module],
+        nets: Mapping[str, nn.Module | Model],
         images: Sequence[Path],
         degradation: Any,
         scale: int = 1,
@@ -82,7 +85,12 @@ class FolderEvaluation:
             raise ValueError(f"a net cannot be called {reserved.pop()!r}: that name is taken in the results")
         if not images:
             raise ValueError("there are no images to evaluate on")
-        self.nets = {name: net.eval() for name, net in nets.items()}
+        self.nets = dict(nets)
+        for net in self.nets.values():
+            if isinstance(net, nn.Module):
+                net.eval()
+        self._condition_names = condition_names_of(degradation)
+        self.scale = scale
         self.images = list(images)
         self.names = _unique_names(self.images)
         self.use_condition = use_condition
@@ -102,8 +110,17 @@ class FolderEvaluation:
         condition = pair.condition if self.use_condition else None
         with torch.inference_mode():
             for name, net in self.nets.items():
-                versions[name] = quantise_8bit(net(pair.degraded, condition).float())
+                if isinstance(net, nn.Module):
+                    versions[name] = quantise_8bit(net(pair.degraded, condition).float())
+                else:
+                    versions[name] = from_pixels(net.restore(*self._test_of(pair)))
         return pair.sharp, versions
+
+    def _test_of(self, pair: Batch) -> tuple[Pair, Condition]:
+        told = pair.condition[0].tolist() if pair.condition is not None else []
+        known = dict(zip(self._condition_names, told, strict=False))
+        condition = Condition("folder", "folder", self.scale, known.get("sigma"), known.get("noise", 0.0))
+        return Pair(to_pixels(pair.degraded[0]), to_pixels(pair.sharp[0])), condition
 
 
 def score(output: Tensor, sharp: Tensor, lpips: LPIPS | None = None) -> Scores:
@@ -129,7 +146,7 @@ def score(output: Tensor, sharp: Tensor, lpips: LPIPS | None = None) -> Scores:
 
 
 def evaluate_folder(
-    nets: Mapping[str, nn.Module],
+    nets: Mapping[str, nn.Module | Model],
     images: Sequence[Path],
     degradation: Any,
     out_dir: Path,
@@ -150,7 +167,8 @@ def evaluate_folder(
     luma (BT.601). ``ms_per_image`` is the median for one 640x480 input (torch eager, float32, CPU).
 
     Args:
-        nets: by name; they are put into eval mode and see the degraded image alone.
+        nets: by name; they are put into eval mode and see the degraded image alone. A
+            :class:`~sharpkd.evaluation.models.Model` may be one that is told more.
         images: files; one that cannot be read is named in a warning and left out.
         degradation: any albumentations transform, seeded by each image's name.
         out_dir: created; files in it are replaced.
@@ -192,7 +210,7 @@ def evaluate_folder(
         **(meta or {}),
     }
     out_dir.mkdir(parents=True, exist_ok=True)
-    (out_dir / "metrics.json").write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    write_json(out_dir / "metrics.json", results)
     _write_per_image(out_dir / "per_image.csv", evaluation, per_image)
     comparisons = _draw(evaluation, per_image, out_dir / "pictures")
     write_report(
@@ -201,8 +219,12 @@ def evaluate_folder(
     return results
 
 
-def cost(net: nn.Module, size: tuple[int, int] = LATENCY_SIZE) -> dict[str, Any]:
-    """Parameters, MACs per output pixel (None where the net does not tell), ms for one image of ``size``."""
+def cost(net: nn.Module | Model, size: tuple[int, int] = LATENCY_SIZE) -> dict[str, Any]:
+    """Parameters, MACs per output pixel (None where unknown), ms for one image of ``size``."""
+    if not isinstance(net, nn.Module):
+        known = net.facts()
+        cost_known = {key: known[key] for key in ("parameters", "macs_per_pixel")}
+        return cost_known | {"ms_per_image": frame_milliseconds(net, size)}
     image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
     latency = measure_latency(net, image.contiguous(memory_format=torch.channels_last), warmup=1, repeats=5)
     return {
@@ -212,14 +234,10 @@ def cost(net: nn.Module, size: tuple[int, int] = LATENCY_SIZE) -> dict[str, Any]
     }
 
 
-def machine() -> dict[str, Any]:
-    """The versions and the processor that figures were made with."""
-    return {
-        "versions": {"sharpkd": __version__, "python": platform.python_version()}
-        | {package: version(package) for package in PACKAGES},
-        "cpu": _cpu_name(),
-        "threads": torch.get_num_threads(),
-    }
+def condition_names_of(degradation: Any) -> tuple[str, ...]:
+    """What the condition vector's numbers are, where a non-blind method may rely on them; else nothing."""
+    # after any other degradation the blur is not all that was done
+    return degradation.condition_names if type(degradation) in (GaussianBlur, Noisy) else ()
 
 
 def table_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -340,12 +358,3 @@ def _unique_names(images: Sequence[Path]) -> list[str]:
         stem if stems.count(stem) == 1 else path.with_suffix("").as_posix().lstrip("/")
         for stem, path in zip(stems, images, strict=True)
     ]
-
-
-def _cpu_name() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()

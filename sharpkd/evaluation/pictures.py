@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
@@ -50,6 +51,11 @@ def to_pixels(image: Tensor) -> Pixels:
         raise ValueError(f"image has shape {tuple(image.shape)}, expected (3, H, W)")
     rounded = image.detach().float().clamp(0, 1).mul(255).round().byte()
     return rounded.permute(1, 2, 0).cpu().numpy()
+
+
+def from_pixels(image: Pixels) -> Tensor:
+    """``(H, W, 3)`` uint8 to ``(1, 3, H, W)`` float32 in [0, 1]."""
+    return torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))[None].float().div(255)
 
 
 def most_changed_window(sharp: Pixels, degraded: Pixels, size: int) -> Window:

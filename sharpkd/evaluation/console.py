@@ -1,0 +1,112 @@
+"""The results of an evaluation as tables in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sharpkd.evaluation.bradley_terry import BradleyTerry
+from sharpkd.evaluation.compare import ComparedFolders
+from sharpkd.evaluation.folder_evaluation import META, table_of
+from sharpkd.evaluation.report import format_value
+from sharpkd.evaluation.rows import INPUT
+from sharpkd.evaluation.summary import SHARP
+
+
+def print_results(results: Mapping[str, Any], console: Console) -> None:
+    """An evaluation on a folder; the columns on luma are left to the files."""
+    rows = [{title: value for title, value in row.items() if "-Y" not in title} for row in table_of(results)]
+    cells = [[format_value(column, value) for column, value in row.items()] for row in rows]
+    _print(list(rows[0]), cells, console)
+    console.print(f"{len(results[META]['images'])} images, each measured on 8-bit output", highlight=False)
+
+
+def print_benchmark(results: Mapping[str, Any], console: Console) -> None:
+    """An evaluation on the benchmark: PSNR by track with the gain over the input, and the harm done."""
+    models = results["models"]
+    tracks = list(models[INPUT]["tracks"])
+    cells = [
+        [name, *(_track_cell(entry["tracks"].get(track), track) for track in tracks), _harm(entry["tracks"])]
+        for name, entry in models.items()
+    ]
+    _print(["model", *tracks, "harmed"], cells, console)
+    console.print(
+        f"{results[META]['images']} images; PSNR in dB (on luma for sr), gain over the input in brackets; "
+        "harmed: the share of results below the input",
+        highlight=False,
+    )
+
+
+def print_comparison(compared: ComparedFolders, console: Console) -> None:
+    """Mean differences over whole tracks, with their confidence intervals."""
+    cells = [
+        [
+            f"{found.second} - {found.first}",
+            found.track,
+            found.metric,
+            _signed(found.interval.mean),
+            "-" if found.interval.low is None or found.interval.high is None
+            else f"{_signed(found.interval.low)} … {_signed(found.interval.high)}",
+            str(found.interval.n),
+        ]
+        for found in compared.differences
+        if not found.condition
+    ]  # fmt: skip
+    _print(["difference", "track", "metric", "mean", "95 %", "images"], cells, console)
+    for note in compared.notes:
+        console.print(note, highlight=False)
+
+
+def print_opinions(found: BradleyTerry, console: Console) -> None:
+    """People's scores, best first."""
+    cells = [
+        [model, _signed(score), f"{_signed(low)} … {_signed(high)}"]
+        for model, (score, low, high) in found.scores.items()
+    ]
+    _print(["model", "opinion score", f"{found.confidence:.0%}"], cells, console)
+    console.print(f"{found.pairs} choices, {found.ties} without a preference", highlight=False)
+
+
+def mean_gain(results: Mapping[str, Any]) -> float:
+    """Mean over the tracks of the last model's gain in PSNR (dB); 0 where there is only ``input``.
+
+    ``sharp`` does not count: there is nothing to gain.
+    """
+    tracks = results["models"][list(results["models"])[-1]]["tracks"]
+    gains = [figures["gain_psnr"] for track, figures in tracks.items() if track != SHARP]
+    return fmean(gains) if gains else 0.0
+
+
+def _track_cell(figures: Mapping[str, Any] | None, track: str) -> str:
+    if figures is None:
+        return "-"
+    gain = figures.get("gain_psnr")
+    if gain is None or track == SHARP:
+        return f"{figures['psnr']:.2f}"
+    return f"{figures['psnr']:.2f} ({_signed(gain, 2)})"
+
+
+def _harm(tracks: Mapping[str, Mapping[str, Any]]) -> str:
+    shares = [
+        figures["harmed_share"]
+        for track, figures in tracks.items()
+        if track != SHARP and figures.get("harmed_share") is not None
+    ]
+    return f"{fmean(shares):.0%}" if shares else "-"
+
+
+def _signed(value: float, digits: int = 3) -> str:
+    return f"{value:+.{digits}f}"
+
+
+def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], console: Console) -> None:
+    table = Table()
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)

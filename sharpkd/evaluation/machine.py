@@ -1,0 +1,33 @@
+"""What figures were made with."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sharpkd import __version__
+
+PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
+
+
+def machine() -> dict[str, Any]:
+    """The versions and the processor that figures were made with."""
+    return {
+        "versions": {"sharpkd": __version__, "python": platform.python_version()}
+        | {package: version(package) for package in PACKAGES},
+        "cpu": _cpu_name(),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _cpu_name() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
