@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import Any
 
 import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from sharpkd.evaluation.protocols import Condition, Image
 from sharpkd.functional.psnr import PSNR_CAP
@@ -29,7 +31,8 @@ def luma(image: Image) -> Luma:
 
     ITU-R BT.601, studio swing: ``16 + (65.481 R + 128.553 G + 24.966 B) / 255``, as MATLAB's ``rgb2ycbcr``.
     """
-    return image.astype(np.float64) @ LUMA_WEIGHTS + 16
+    weighted: Luma = image.astype(np.float64) @ LUMA_WEIGHTS
+    return weighted + 16
 
 
 def psnr_of(mse: float) -> float:
@@ -63,7 +66,8 @@ def ssim_luma(output: Luma, sharp: Luma) -> float | None:
 def _windowed(values: Luma) -> Luma:
     window = cv2.getGaussianKernel(SSIM_SIDE, SSIM_SIGMA, cv2.CV_64F)
     edge = SSIM_SIDE // 2
-    return cv2.sepFilter2D(values, cv2.CV_64F, window, window)[edge:-edge, edge:-edge]
+    filtered = cv2.sepFilter2D(values, cv2.CV_64F, window, window)[edge:-edge, edge:-edge]
+    return filtered.astype(np.float64, copy=False)
 
 
 def score_pair(
@@ -131,10 +135,24 @@ def check_images(output: NDArray[Any], sharp: NDArray[Any]) -> None:
 
 
 def _lpips(metric: LPIPS, output: Image, sharp: Image) -> float | None:
+    """The metric's own score; half the time is saved where several outputs are compared with one image."""
     if min(sharp.shape[:2]) < SMALLEST_SIDE[metric.backbone]:
         return None
-    tensors = [
-        torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255) for image in (output, sharp)
-    ]
+    net: Any = metric.net.module
     with torch.inference_mode():
-        return float(metric.score(*tensors))
+        pairs = zip(_features(net, output), _kept_features(net, sharp.tobytes(), sharp.shape), strict=True)
+        # The heads are linear and have no bias, so that the mean over pixels may be taken first.
+        means = ((a - b).square_().mean(dim=(2, 3), keepdim=True) for a, b in pairs)
+        return float(sum(head(mean) for head, mean in zip(net.lins, means, strict=True)))
+
+
+@lru_cache(maxsize=1)
+def _kept_features(net: Any, pixels: bytes, shape: tuple[int, ...]) -> list[Tensor]:
+    return _features(net, np.frombuffer(pixels, np.uint8).reshape(shape))
+
+
+def _features(net: Any, image: Image) -> list[Tensor]:
+    from lpips import normalize_tensor
+
+    tensor = torch.from_numpy(image.transpose(2, 0, 1)[None].astype(np.float32) / 255)
+    return [normalize_tensor(layer) for layer in net.net(net.scaling_layer(2 * tensor - 1))]
