@@ -219,7 +219,10 @@ class SharpBench:
             return []
         scores = []
         for condition, sigma in zip(told, self.edges, strict=True):
-            scores += measure_edges(partial(_restore_blind, model, condition), [sigma])
+            try:
+                scores += measure_edges(partial(_restore_blind, model, condition), [sigma])
+            except ValueError as error:
+                log.warning("%s on an edge blurred with sigma %g: %s", model.name, sigma, error)
         return scores
 
     def _notes(self, results: Mapping[str, Any]) -> list[str]:
@@ -232,8 +235,8 @@ class SharpBench:
         notes += [f"Left out: {reason}" for reason in meta["unreadable"]]
         if altered := meta["altered"]:
             notes.append(
-                f"Not comparable with other evaluations: the pixels of {len(altered)} image(s) are not those of "
-                f"the benchmark's copy ({', '.join(altered[:5])}{', …' if len(altered) > 5 else ''})."
+                f"Not comparable with other evaluations: the pixels of {len(altered)} image(s) are not the "
+                f"benchmark's own ({', '.join(altered[:5])}{', …' if len(altered) > 5 else ''})."
             )
         notes += [
             f"{failed['model']} failed on {failed['set']}/{failed['image']}, {failed['condition']}: "

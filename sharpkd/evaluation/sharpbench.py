@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import cv2
+import torch
+
 from sharpkd.data.benchmark_guard import pixel_hash, sharpbench_hashes
 from sharpkd.data.images import UnreadableImage, read_image
 from sharpkd.evaluation.image_sets import BenchmarkImage
@@ -240,8 +243,7 @@ def _run_in_processes(
 
 
 def _start_worker() -> None:
-    import torch
-
+    cv2.setNumThreads(1)
     torch.set_num_threads(1)
     # Ctrl-C reaches every process of the terminal; the parent alone decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
