@@ -25,7 +25,7 @@ from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.protocols import Condition, Image, Pair
 from sharpkd.inference.engine import ModelError, OnnxEngine
 from sharpkd.nets.base import RestorationNet
-from sharpkd.nets.stats import count_parameters, measured_macs_per_pixel
+from sharpkd.nets.stats import count_parameters, describe, measured_macs_per_pixel
 
 Kind = Literal["baseline", "torch", "onnx", "spandrel"]
 Facts = dict[str, Any]
@@ -173,8 +173,9 @@ class NetModel(Model):
     def run(self, image: Image) -> Image:
         """``(H, W, 3)`` uint8 RGB -> ``(H * scale, W * scale, 3)``; see :meth:`Model.restore`."""
         with torch.inference_mode():
-            pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1)[None]
-            output = self._net(pixels.contiguous(memory_format=self._order).float().div_(255))
+            # a copy: the image may be read-only, and nets may write into what they are given
+            pixels = torch.from_numpy(image.astype(np.float32, order="C")).permute(2, 0, 1)[None]
+            output = self._net(pixels.contiguous(memory_format=self._order).div_(255))
             expected = (1, 3, image.shape[0] * self.scale, image.shape[1] * self.scale)
             if tuple(output.shape) != expected:
                 raise ValueError(f"{self.name} returns the shape {tuple(output.shape)}, expected {expected}")
@@ -347,12 +348,9 @@ def _facts(model: Model, kind: Kind) -> Facts:
 
 
 def _facts_of_net(net: nn.Module) -> Facts:
-    known = isinstance(net, RestorationNet)
-    return {
-        "parameters": count_parameters(net),
-        "macs_per_pixel": net.macs_per_pixel() if known else _counted_macs(net),
-        "receptive_field": net.receptive_field if known else None,
-    }
+    if isinstance(net, RestorationNet):
+        return {**describe(net)}
+    return {"parameters": count_parameters(net), "macs_per_pixel": _counted_macs(net)}
 
 
 def _counted_macs(net: nn.Module) -> float | None:

@@ -43,7 +43,7 @@ def measure_speed(
 
     ``input`` does nothing and oracles look at the sharp image: neither is timed. OpenCV's unsharp mask and
     the 483,587-parameter CNN always are, because absolute times move from run to run while ratios to them
-    hardly do.
+    hardly do. The unsharp mask is timed right before and after each model, as speed moves within a run too.
 
     Args:
         models: opened; their names must differ.
@@ -56,9 +56,10 @@ def measure_speed(
 
     Returns:
         ``{"sizes": ["640x480", …], "threads", "cpu", "versions", "models": {name: {"engine", "precision",
-        "scale", "sizes": {"640x480": {"ms", "repeats", "vs_unsharp", "vs_enhanced_cnn"}}}}, "references":
-        {"unsharp": …, "enhanced_cnn": …}}``, where each reference is described as a model is. The ``vs_`` are
-        ratios of times. ``ms`` and the ratios are None where nothing was measured.
+        "scale", "sizes": {"640x480": {"ms", "repeats", "unsharp_ms", "vs_unsharp", "vs_enhanced_cnn"}}}},
+        "references": {"unsharp": …, "enhanced_cnn": …}}``, where each reference is described as a model is.
+        The ``vs_`` are ratios of times, ``unsharp_ms`` is what the unsharp mask took beside this model. All
+        but ``repeats`` are None where nothing was measured.
 
     Raises:
         ValueError: no size, or numbers that are not positive.
@@ -93,7 +94,7 @@ def measure_speed(
 
 
 def frame_milliseconds(model: Model, size: tuple[int, int], repeats: int = 5) -> float | None:
-    """Median milliseconds of one frame, ``size`` (height, width) of the output, by the threads torch uses now.
+    """Median milliseconds of a frame of ``size`` (height, width of the output), warm.
 
     None for a model that cannot be used without the sharp image, and for ``input``.
     """
@@ -120,8 +121,8 @@ def _entry(model: Model, timings: dict[str, Timing], references: dict[str, dict[
         "sizes": {
             size: timing
             | {
-                f"vs_{name}": _ratio(timing["ms"], reference[size]["ms"])
-                for name, reference in references.items()
+                f"vs_{UNSHARP}": _ratio(timing["ms"], timing["unsharp_ms"]),
+                f"vs_{ENHANCED_CNN}": _ratio(timing["ms"], references[ENHANCED_CNN][size]["ms"]),
             }
             for size, timing in timings.items()
         },
@@ -139,20 +140,30 @@ def _time_sizes(
     per_pixel = 0.0
     for size in sizes:
         pixels = size[0] * size[1]
-        timings[_name(size)] = {"ms": None, "repeats": 0}
+        timings[_name(size)] = {"ms": None, "repeats": 0, "unsharp_ms": None}
         if per_pixel * pixels > longest:
             log.info("%s: too slow to be timed at %s", model.name, _name(size))
             continue
         try:
-            times = _time(_frame(model, size), repeats, seconds)
+            timings[_name(size)] = timing = _time_beside(model, size, repeats, seconds)
         except (RuntimeError, MemoryError, ValueError) as error:  # most likely out of memory
             log.warning("%s cannot be timed at %s: %s", model.name, _name(size), error)
             per_pixel = float("inf")
             continue
-        median = statistics.median(times)
-        per_pixel = median / pixels
-        timings[_name(size)] = {"ms": 1000 * median, "repeats": len(times)}
+        per_pixel = timing["ms"] / 1000 / pixels
     return timings
+
+
+def _time_beside(model: Model, size: tuple[int, int], repeats: int, seconds: float) -> Timing:
+    unsharp = _frame(BaselineModel(UNSHARP), size)
+    beside = _time(unsharp, -(-repeats // 2), seconds)
+    times = _time(_frame(model, size), repeats, seconds)
+    beside += _time(unsharp, -(-repeats // 2), seconds)
+    return {
+        "ms": 1000 * statistics.median(times),
+        "repeats": len(times),
+        "unsharp_ms": 1000 * statistics.median(beside),
+    }
 
 
 def _time(run: Callable[[], Any], repeats: int, seconds: float) -> list[float]:
