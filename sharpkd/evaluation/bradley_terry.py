@@ -27,8 +27,6 @@ class BradleyTerry:
             1 / (1 + exp(-d)) of the cases. Low and high bound the confidence interval.
         pairs: number of comparisons.
         ties: those of them that had no winner.
-        wins: ``(M, M)`` in the order of ``scores``: how often the row's model was preferred to the column's,
-            where a tie is half a win for each.
         covariance: ``(M, M)`` of the scores, in the order of ``scores``.
         confidence: of the intervals.
         regularised: some models always won (or lost) against all the others, so that the likelihood has no
@@ -38,7 +36,6 @@ class BradleyTerry:
     scores: dict[str, tuple[float, float, float]]
     pairs: int
     ties: int
-    wins: Matrix
     covariance: Matrix
     confidence: float
     regularised: bool
@@ -59,21 +56,6 @@ class BradleyTerry:
         half = _quantile(self.confidence) * math.sqrt(max(c[one, one] + c[two, two] - 2 * c[one, two], 0.0))
         share, low, high = _logistic(np.array([gap, gap - half, gap + half])).tolist()
         return share, low, high
-
-    def rows(self) -> list[dict[str, str | float]]:
-        """One row for each model, best first, for a table: its score, the interval, and how it fared."""
-        chosen, met = self.wins.sum(1), (self.wins + self.wins.T).sum(1)
-        return [
-            {
-                "model": name,
-                "score": score,
-                "low": low,
-                "high": high,
-                "comparisons": round(met[index]),
-                "preferred": float(chosen[index] / met[index]),
-            }
-            for index, (name, (score, low, high)) in enumerate(self.scores.items())
-        ]
 
 
 def bradley_terry(comparisons: Iterable[tuple[str, str, float]], confidence: float = 0.95) -> BradleyTerry:
@@ -123,7 +105,6 @@ def bradley_terry(comparisons: Iterable[tuple[str, str, float]], confidence: flo
         },
         pairs=len(found),
         ties=sum(outcome == 0.5 for _, _, outcome in found),
-        wins=wins[np.ix_(order, order)],
         covariance=covariance[np.ix_(order, order)],
         confidence=confidence,
         regularised=regularised,

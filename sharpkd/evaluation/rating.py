@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from itertools import combinations
 from pathlib import Path
-from string import Template
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from sharpkd.evaluation.bradley_terry import connected_groups
-from sharpkd.evaluation.examples import Example, Pixels
+from sharpkd.evaluation.examples import Example
+from sharpkd.evaluation.page import asset, data_uri, fill, replace_file, script_json
 
 TOKEN = 10
 MOST_BYTES = 200_000_000
@@ -77,12 +73,21 @@ def make_rating_page(
     windows = {index: _window(examples[index], crop) for index in {pair[0] for pair in pairs}}
     shown = sorted({(index, name) for index, *names in pairs for name in names})
     tokens = {one: _token(study, examples[one[0]].image, examples[one[0]].condition, one[1]) for one in shown}
-    pictures = {tokens[i, name]: _inline(examples[i].outputs[name][windows[i]]) for i, name in shown}
+    pictures = {tokens[i, name]: data_uri(examples[i].outputs[name][windows[i]]) for i, name in shown}
     trials = {
         _token(study, tokens[i, first], tokens[i, second]): sorted((tokens[i, first], tokens[i, second]))
         for i, first, second in pairs
     }
-    page = _fill({"study": study, "trials": trials, "images": dict(sorted(pictures.items()))})
+    page = fill(
+        "rating_page/page.html",
+        {
+            "css": asset("rating_page/style.css"),
+            "js": asset("rating_page/script.js"),
+            "study": script_json(
+                {"study": study, "trials": trials, "images": dict(sorted(pictures.items()))}
+            ),
+        },
+    )
     if len(page) > MOST_BYTES:
         raise ValueError(
             f"the rating page would be {len(page) / 1e6:.0f} MB, and browsers want less than "
@@ -98,9 +103,9 @@ def make_rating_page(
         },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page, encoding="utf-8")
+    replace_file(out, page)
     beside = out.with_name(f"{out.stem}_key.json")
-    beside.write_text(json.dumps(key, indent=1) + "\n", encoding="utf-8")
+    replace_file(beside, json.dumps(key, indent=1) + "\n")
     return RatingPage(out, beside, len(pairs))
 
 
@@ -193,17 +198,3 @@ def _window(example: Example, crop: int | None) -> tuple[slice, slice]:
     inside = sums[rows:, columns:] - sums[:-rows, columns:] - sums[rows:, :-columns] + sums[:-rows, :-columns]
     top, left = np.unravel_index(int(inside.argmax()), inside.shape)
     return slice(int(top), int(top) + rows), slice(int(left), int(left) + columns)
-
-
-def _inline(pixels: Pixels) -> str:
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, method=3)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
-
-
-def _fill(study: dict[str, object]) -> str:
-    folder = files("sharpkd.evaluation").joinpath("rating_page")
-    page, style, script = (
-        folder.joinpath(name).read_text(encoding="utf-8") for name in ("page.html", "style.css", "script.js")
-    )
-    return Template(page).substitute(style=style, script=script, study=json.dumps(study))

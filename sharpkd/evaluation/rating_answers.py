@@ -153,19 +153,3 @@ def _answer(cells: Mapping[str, str], images: Mapping[str, Mapping[str, str]], w
         outcome=OUTCOMES[cells["answer"]],
         seconds=seconds,
     )
-
-
-def write_scores(scores: BradleyTerry, folder: Path) -> Path:
-    """Write ``rating.csv``: one row a model, best first; the folder is created.
-
-    Returns:
-        The file's path.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / "rating.csv"
-    rows = scores.rows()
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
