@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 # No test may wait for a network, look for updates, or use more than one thread of a shared machine.
@@ -24,6 +28,7 @@ import torch  # noqa: E402
 
 from sharpkd.functional.torchvision_guard import define_missing_operators  # noqa: E402
 
+pytest_plugins = ["pytester"]
 torch.set_num_threads(1)
 # Tests may import torchvision (through torchmetrics, timm, Lightning) before anything of sharpkd.
 define_missing_operators()
@@ -77,6 +82,50 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if left_out:
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def call(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> Callable[..., Outcome]:
+    """``call(main, *arguments)``: a command in this process, from the folder ``tmp_path``.
+
+    A process of its own would spend seconds on importing torch. What Hydra sets for the process is undone.
+    """
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    root = logging.getLogger()
+    monkeypatch.chdir(tmp_path)
+
+    def run(main: Callable[[], object], *arguments: str) -> Outcome:
+        handlers, level = root.handlers[:], root.level
+        monkeypatch.setattr(sys, "argv", [sys.argv[0], *arguments])
+        code = 0
+        try:
+            main()
+        except SystemExit as ended:
+            code = int(ended.code or 0)
+        finally:
+            for handler in root.handlers:
+                if handler not in handlers:
+                    handler.close()
+            root.handlers[:] = handlers
+            root.setLevel(level)
+            HydraConfig.instance().cfg = None
+            GlobalHydra.instance().clear()
+        return Outcome(code, *capsys.readouterr())
+
+    return run
 
 
 @pytest.fixture(scope="session")
