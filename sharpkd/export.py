@@ -20,8 +20,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from sharpkd.checkpoint import load_net
-from sharpkd.config import entry
-from sharpkd.inference.engine import ModelInfo, OnnxEngine, metadata_of
+from sharpkd.config import ConfigError, entry
+from sharpkd.inference.engine import ModelInfo, OnnxEngine, info_of, metadata_of
 
 DEFAULT_SIZES = ((1, 1), (17, 31), (63, 97), (129, 65), (101, 203))
 
@@ -79,17 +79,7 @@ def export_onnx(
         raise ValueError("sizes: found none, expected at least one [height, width] to compare at")
     loaded = load_net(checkpoint, trusted_packages)
     net = loaded.net.eval()
-    arguments = dict(loaded.config)
-    info = ModelInfo(
-        path=target,
-        net=str(arguments.pop("_target_")),
-        args=arguments,
-        sha256=loaded.sha256,
-        receptive_field=getattr(net, "receptive_field", None),
-        stride=getattr(net, "stride", 1),
-        scale=getattr(net, "scale", 1),
-        metadata=dict(loaded.metadata),
-    )
+    info = info_of(loaded, target)
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".export-") as folder:
         draft = Path(folder) / target.name
@@ -159,7 +149,7 @@ def _largest_difference(net: nn.Module, model: Path, sizes: Sequence[Sequence[in
 def main(cfg: DictConfig) -> float:
     """Export one checkpoint; returns the largest absolute difference from PyTorch."""
     if cfg.checkpoint is None:
-        raise ValueError("checkpoint: none given, expected checkpoint=PATH of a .safetensors or .ckpt file")
+        raise ConfigError("checkpoint: none given, expected checkpoint=PATH of a .safetensors or .ckpt file")
     exported = export_onnx(
         Path(cfg.checkpoint).expanduser(),
         Path(cfg.output).expanduser() if cfg.output else None,

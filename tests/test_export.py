@@ -3,7 +3,9 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -12,13 +14,7 @@ import pytest
 import torch
 
 from sharpkd.checkpoint import load_net
-from sharpkd.export import export_onnx
-
-
-def _export(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "sharpkd.export", *arguments], capture_output=True, text=True, cwd=cwd
-    )
+from sharpkd.export import export_onnx, main
 
 
 def test_any_size_gives_what_torch_gives(student_checkpoint: Path, student_onnx: Path) -> None:
@@ -76,7 +72,10 @@ def test_bad_requests(student_checkpoint: Path, student_onnx: Path, tmp_path: Pa
 
 
 def test_command_writes_the_file_from_any_folder(student_checkpoint: Path, tmp_path: Path) -> None:
-    done = _export(f"checkpoint={student_checkpoint}", "output=new/s.onnx", cwd=tmp_path)
+    settings = [f"checkpoint={student_checkpoint}", "output=new/s.onnx"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sharpkd.export", *settings], capture_output=True, text=True, cwd=tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(r"wrote new/s\.onnx, max abs error \d\.\de-\d\d against PyTorch\n", done.stdout)
     assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["new", "new/s.onnx"]
@@ -85,15 +84,16 @@ def test_command_writes_the_file_from_any_folder(student_checkpoint: Path, tmp_p
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
-        ([], 1, "error: checkpoint: none given, expected checkpoint=PATH"),
+        ([], 2, "error: checkpoint: none given, expected checkpoint=PATH"),
         (["checkpont=a"], 2, "error: there is no setting 'checkpont'. did you mean 'checkpoint'?"),
+        (["checkpoint=a.ckpt"], 1, "error: no weight file at a.ckpt"),
     ],
 )
 def test_command_says_what_is_wrong_in_one_line(
-    arguments: list[str], code: int, line: str, tmp_path: Path
+    arguments: list[str], code: int, line: str, call: Callable[..., Any], tmp_path: Path
 ) -> None:
-    done = _export(*arguments, cwd=tmp_path)
-    assert done.returncode == code
-    assert done.stderr.startswith(line)
-    assert done.stderr.count("\n") == 1
+    outcome = call(main, *arguments)
+    assert outcome.code == code
+    assert outcome.err.startswith(line)
+    assert outcome.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []

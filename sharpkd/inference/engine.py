@@ -11,10 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from sharpkd.checkpoint import LoadedNet
 
 EngineName = Literal["auto", "onnxruntime", "torch"]
 ENGINE_OF_SUFFIX: dict[str, EngineName] = {".onnx": "onnxruntime", ".safetensors": "torch", ".ckpt": "torch"}
@@ -134,7 +137,7 @@ class OnnxEngine:
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         (output,) = self._session.run(None, {self._input: image})
-        return output  # type: ignore[no-any-return,unused-ignore]
+        return output
 
 
 class TorchEngine:
@@ -154,25 +157,30 @@ class TorchEngine:
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path} holds no net that can be loaded: {_first_line(error)}") from error
         self._torch = torch
-        net: Any = loaded.net.eval()
-        self._net = net
-        config = dict(loaded.config)
-        self.info = ModelInfo(
-            path=path,
-            net=str(config.pop("_target_", type(net).__name__)),
-            args=config,
-            sha256=loaded.sha256,
-            receptive_field=getattr(net, "receptive_field", None),
-            stride=getattr(net, "stride", 1),
-            scale=getattr(net, "scale", 1),
-            metadata=dict(loaded.metadata),
-        )
+        self._net = loaded.net.eval()
+        self.info = info_of(loaded, path)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         with self._torch.inference_mode():
             output = self._net(self._torch.from_numpy(image))
-        return output.numpy()  # type: ignore[no-any-return,unused-ignore]
+        return output.numpy()
+
+
+def info_of(loaded: LoadedNet, path: Path) -> ModelInfo:
+    """What the model file ``path``, made from a loaded net, says about itself."""
+    arguments = dict(loaded.config)
+    net: Any = loaded.net
+    return ModelInfo(
+        path=path,
+        net=str(arguments.pop("_target_")),
+        args=arguments,
+        sha256=loaded.sha256,
+        receptive_field=getattr(net, "receptive_field", None),
+        stride=getattr(net, "stride", 1),
+        scale=getattr(net, "scale", 1),
+        metadata=dict(loaded.metadata),
+    )
 
 
 def metadata_of(info: ModelInfo) -> dict[str, str]:
