@@ -9,14 +9,17 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from sharpkd.config import ConfigError, compose
-from sharpkd.evaluate import evaluate, images_of, named_files
+from sharpkd.evaluate import evaluate, images_of, main
+from sharpkd.evaluation.model_names import named_files
 
 
 @pytest.fixture(scope="module")
@@ -28,22 +31,18 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def command(folder: Path, *arguments: str, root: Path) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(root), "SHARPKD_WEIGHTS": str(folder), "COLUMNS": "120"}
-    return subprocess.run(
-        [sys.executable, "-m", "sharpkd.evaluate", *arguments],
-        cwd=folder,
-        env=environment,
+def test_the_command(student_checkpoint: Path, photos: Path, tmp_path: Path, project_root: Path) -> None:
+    settings = [f"data.val_dir={photos}", "degradation=gaussian", "degradation.sigma=1.6", "name=first"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sharpkd.evaluate", f"model={student_checkpoint}", "data=folder", *settings],
+        cwd=tmp_path,
+        env=os.environ
+        | {"PYTHONPATH": str(project_root), "SHARPKD_WEIGHTS": str(tmp_path), "COLUMNS": "120"},
         capture_output=True,
         text=True,
         timeout=200,
         check=False,
     )
-
-
-def test_the_command(student_checkpoint: Path, photos: Path, tmp_path: Path, project_root: Path) -> None:
-    settings = [f"data.val_dir={photos}", "degradation=gaussian", "degradation.sigma=1.6", "name=first"]
-    done = command(tmp_path, f"model={student_checkpoint}", "data=folder", *settings, root=project_root)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "outputs" / "evaluate" / "first"
     results = json.loads((folder / "metrics.json").read_text())
@@ -60,10 +59,10 @@ def test_the_command(student_checkpoint: Path, photos: Path, tmp_path: Path, pro
     assert f"report: {folder / 'report.html'}" in done.stderr
 
 
-def test_the_command_says_what_is_missing(tmp_path: Path, project_root: Path) -> None:
-    done = command(tmp_path, "model=input", root=project_root)
-    assert done.returncode == 2
-    assert done.stderr == "error: data=folder needs data.val_dir=FOLDER, the images to measure on\n"
+def test_the_command_says_what_is_missing(call: Callable[..., Any]) -> None:
+    outcome = call(main, "model=input")
+    assert outcome.code == 2
+    assert outcome.err == "error: data=folder needs data.val_dir=FOLDER, the images to measure on\n"
 
 
 def test_several_models_and_input(student_checkpoint: Path, photos: Path, tmp_path: Path) -> None:

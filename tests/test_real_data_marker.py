@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -28,20 +25,21 @@ CONFIG = "[pytest]\nmarkers = real_data\n"
         ("gone", 1, "is not a folder; correct it, or unset it to leave these tests out"),
     ],
 )
-def test_marker(folder: str | None, code: int, line: str, tmp_path: Path, project_root: Path) -> None:
-    (tmp_path / "here").mkdir()
-    (tmp_path / "pytest.ini").write_text(CONFIG)
-    (tmp_path / "test_case.py").write_text(CASE)
-    shutil.copy(project_root / "tests" / "conftest.py", tmp_path)
-    environment = {name: value for name, value in os.environ.items() if name != "SHARPKD_DATA"}
+def test_marker(
+    folder: str | None,
+    code: int,
+    line: str,
+    pytester: pytest.Pytester,
+    monkeypatch: pytest.MonkeyPatch,
+    project_root: Path,
+) -> None:
+    (pytester.path / "here").mkdir()
+    pytester.makeini(CONFIG)
+    pytester.makepyfile(CASE)
+    shutil.copy(project_root / "tests" / "conftest.py", pytester.path)
+    monkeypatch.delenv("SHARPKD_DATA", raising=False)
     if folder:
-        environment["SHARPKD_DATA"] = str(tmp_path / folder)
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        env=environment,
-    )
-    assert done.returncode == code, done.stdout
-    assert line in done.stdout
+        monkeypatch.setenv("SHARPKD_DATA", str(pytester.path / folder))
+    done = pytester.runpytest_inprocess("-q", "-p", "no:cacheprovider")
+    assert done.ret == code
+    done.stdout.fnmatch_lines(f"*{line}*")

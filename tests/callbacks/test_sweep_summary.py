@@ -3,9 +3,13 @@ from __future__ import annotations
 import csv
 import json
 import os
+import runpy
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,7 +23,7 @@ from omegaconf import OmegaConf
 def swept(overrides):
     return ",".join(override.split("=")[0].lstrip("+") for override in overrides)
 
-OmegaConf.register_new_resolver("swept", swept)
+OmegaConf.register_new_resolver("swept", swept, replace=True)
 
 @hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="app")
 def main(cfg):
@@ -59,21 +63,17 @@ def app(tmp_path: Path) -> Path:
     return tmp_path / "app.py"
 
 
-def run(app: Path, project_root: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-W", "error", str(app), *arguments]
-    environment = {**os.environ, "PYTHONPATH": str(project_root)}
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=app.parent, env=environment, timeout=120
-    )
-
-
 def rows(folder: Path) -> list[dict[str, str]]:
     with (folder / "sweep.csv").open(newline="") as stream:
         return list(csv.DictReader(stream))
 
 
 def test_a_real_multirun_with_failing_jobs_is_summarised(app: Path, project_root: Path) -> None:
-    done = run(app, project_root, "-m", "x=1,2,3,4,5,6")
+    command = [sys.executable, "-W", "error", str(app), "-m", "x=1,2,3,4,5,6"]
+    environment = {**os.environ, "PYTHONPATH": str(project_root)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=app.parent, env=environment, timeout=120
+    )
     assert done.returncode != 0
     assert "two is too much" in done.stderr
     assert "Callback" not in done.stderr
@@ -90,12 +90,13 @@ def test_a_real_multirun_with_failing_jobs_is_summarised(app: Path, project_root
     ]
 
 
-def test_chosen_metric_and_jobs_that_never_said_they_ended(app: Path, project_root: Path) -> None:
+def test_chosen_metric_and_jobs_that_never_said_they_ended(app: Path, call: Callable[..., Any]) -> None:
     folder = app.parent / "sweeps" / "x,sweep.monitor,sweep.mode"
     (folder / "left").mkdir(parents=True)
     (folder / "left" / "status.json").write_text(json.dumps({"state": "running", "overrides": ["x=9"]}))
-    done = run(app, project_root, "-m", "x=0,1", "+sweep.monitor=loss", "+sweep.mode=min")
-    assert done.returncode == 0, done.stderr
+    run = partial(runpy.run_path, str(app), run_name="__main__")
+    outcome = call(run, "-m", "x=0,1", "+sweep.monitor=loss", "+sweep.mode=min")
+    assert outcome.code == 0, outcome.err
     found = [(row["x"], row["state"], row["loss"]) for row in rows(folder)]
     assert found == [("1", "finished", "0.5"), ("0", "finished", "1.0"), ("9", "failed", "")]
     assert "Ranked by <code>loss</code>, lower is better" in (folder / "sweep.html").read_text(
@@ -103,8 +104,8 @@ def test_chosen_metric_and_jobs_that_never_said_they_ended(app: Path, project_ro
     )
 
 
-def test_a_single_run_writes_no_report(app: Path, project_root: Path) -> None:
-    done = run(app, project_root, "x=1")
-    assert done.returncode == 0, done.stderr
+def test_a_single_run_writes_no_report(app: Path, call: Callable[..., Any]) -> None:
+    outcome = call(partial(runpy.run_path, str(app), run_name="__main__"), "x=1")
+    assert outcome.code == 0, outcome.err
     assert list(app.parent.rglob("sweep.*")) == []
     assert json.loads((app.parent / "single" / "status.json").read_text())["state"] == "finished"
