@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.evaluation.sweep_report import write_sweep_report
+from sharpkd.runs.folder import write_json
 
 __all__ = ["SweepSummary"]
 
@@ -78,6 +78,4 @@ def _enter(folder: Path, job_return: JobReturn, metric: str) -> None:
     else:
         status["state"] = "failed"
         status["error"] = f"{type(outcome).__name__}: {outcome}" if outcome is not None else "no error given"
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(status, indent=2), encoding="utf-8")
-    os.replace(temporary, path)
+    write_json(path, status)
