@@ -62,13 +62,20 @@ def print_comparison(compared: ComparedFolders, console: Console) -> None:
 
 
 def print_opinions(found: BradleyTerry, console: Console) -> None:
-    """People's scores, best first."""
-    cells = [
-        [model, _signed(score), f"{_signed(low)} … {_signed(high)}"]
-        for model, (score, low, high) in found.scores.items()
-    ]
-    _print(["model", "opinion score", f"{found.confidence:.0%}"], cells, console)
+    """People's scores, best first, and how often each model was preferred to the input."""
+    cells = []
+    for model, (score, low, high) in found.scores.items():
+        preferred = "-"
+        if INPUT in found.scores and model != INPUT:
+            preferred = "{:.0%} ({:.0%} … {:.0%})".format(*found.preference(model, INPUT))
+        cells.append([model, _signed(score), f"{_signed(low)} … {_signed(high)}", preferred])
+    _print(["model", "opinion score", f"{found.confidence:.0%}", "preferred to the input"], cells, console)
     console.print(f"{found.pairs} choices, {found.ties} without a preference", highlight=False)
+    if found.regularised:
+        console.print(
+            "some models always won or always lost: how far apart they are is a guess yet",
+            highlight=False,
+        )
 
 
 def mean_gain(results: Mapping[str, Any]) -> float:

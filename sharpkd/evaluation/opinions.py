@@ -34,7 +34,7 @@ class RatingSettings:
 
     page: bool = False
     images: int = 12
-    pairs_per_image: int | None = None
+    pairs_per_image: int | None = 6
     answers: Sequence[str] = ()
 
     @classmethod

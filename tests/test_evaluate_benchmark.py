@@ -1,0 +1,235 @@
+"""``python -m sharpkd.evaluate benchmark=…``, ``rating=…`` and ``compare=…``."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from PIL import Image
+
+from sharpkd.config import ConfigError, compose
+from sharpkd.evaluate import compare, evaluate, evaluate_benchmark, main
+from sharpkd.evaluation.console import mean_gain
+from sharpkd.evaluation.rows import read_rows
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two sets of two small images, under names of the benchmark's."""
+    folder = tmp_path_factory.mktemp("eval")
+    for name, images in {"Set5": ("baby", "bird"), "Kodak24": ("01", "02")}.items():
+        (folder / name).mkdir()
+        for index, image in enumerate(images):
+            coarse = np.random.default_rng(index).integers(0, 256, (16, 14, 3), dtype=np.uint8)
+            big = Image.fromarray(coarse).resize((84, 96), Image.Resampling.BICUBIC)
+            big.save(folder / name / f"{image}.png")
+    return folder
+
+
+def config(folder: Path, root: Path, *overrides: str) -> DictConfig:
+    small = [
+        f"benchmark.root={root}",
+        f"benchmark.cache_dir={folder / 'cache'}",
+        "benchmark.workers=0",
+        "benchmark.speed.sizes=[[32,48]]",
+        "benchmark.speed.repeats=3",
+        "metrics.lpips_weights=null",
+    ]
+    return compose("evaluate", ["benchmark=sharpbench_quick", *small, *overrides], str(folder / "out"))
+
+
+@pytest.fixture(scope="module")
+def evaluated(
+    root: Path, student_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("evaluated")
+    results = evaluate_benchmark(
+        config(
+            folder,
+            root,
+            f"model={student_checkpoint}",
+            "benchmark.baselines=[unsharp,wiener-oracle]",
+            "benchmark.tracks=[noisy,sharp,sr]",
+            "benchmark.edges=[1.2]",
+            "rating.page=true",
+            "rating.images=3",
+        )
+    )
+    return folder / "out", results
+
+
+def test_writes_what_it_found(evaluated: tuple[Path, dict[str, Any]], student_checkpoint: Path) -> None:
+    folder, results = evaluated
+    assert json.loads((folder / "metrics.json").read_text()) == results
+    assert list(results["models"]) == ["input", "unsharp", "wiener-oracle", "student"]
+    student = results["models"]["student"]
+    assert student["path"] == str(student_checkpoint)
+    assert set(student["tracks"]) == {"noisy", "sharp"}
+    rows = read_rows(folder / "per_image.csv")
+    noisy = [row.psnr for row in rows if (row.model, row.track) == ("student", "noisy")]
+    assert student["tracks"]["noisy"]["psnr"] == pytest.approx(np.mean(noisy))
+    assert student["tracks"]["noisy"]["images"] == len(noisy) == 4
+    gain = student["tracks"]["noisy"]["gain_psnr"]
+    assert gain == pytest.approx(
+        student["tracks"]["noisy"]["psnr"] - results["models"]["input"]["tracks"]["noisy"]["psnr"]
+    )
+    assert mean_gain(results) == pytest.approx(gain)
+    assert "<html" in (folder / "report.html").read_text()
+
+
+def test_says_what_it_was_made_with(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    meta = evaluated[1]["_meta"]
+    assert meta["seed"] == 0
+    assert meta["lpips"] is None
+    assert meta["conditions"] == ["noisy", "sharp", "sr/2", "sr/3", "sr/4"]
+    assert meta["sets"] == ["Set5", "Kodak24"]
+    assert {"torch", "sharpkd", "python"} <= set(meta["versions"])
+    assert meta["cpu"]
+    # these images are made up, and three sets are incomplete or not there
+    assert len(meta["altered"]) == 4
+    assert [absent["name"] for absent in meta["missing"]] == ["Set5", "Set14", "Kodak24"]
+
+
+def test_speed_and_edges_are_measured(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    results = evaluated[1]
+    timing = results["speed"]["models"]["student"]["sizes"]["48x32"]
+    assert timing["ms"] > 0
+    assert timing["repeats"] == 3
+    assert results["speed"]["references"]["enhanced_cnn"]["sizes"]["48x32"]["ms"] > timing["ms"]
+    # what looks at the sharp image is left out
+    assert set(results["edges"]) == {"input", "unsharp", "student"}
+    (before,) = results["edges"]["input"]
+    (after,) = results["edges"]["unsharp"]
+    assert before["acutance_gain"] == pytest.approx(1)
+    assert before["width_before"] == pytest.approx(2.563 * 1.2, rel=0.05)
+    assert after["acutance_gain"] > 1.2
+    assert after["overshoot"] > before["overshoot"] + 3
+
+
+def test_a_page_for_raters_and_their_answers(
+    evaluated: tuple[Path, dict[str, Any]], tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    folder = evaluated[0]
+    assert "<html" in (folder / "rating.html").read_text()
+    key = json.loads((folder / "rating_key.json").read_text())
+    assert "wiener-oracle" in json.dumps(key)
+    assert "wiener-oracle" not in (folder / "rating.html").read_text()
+
+
+def test_the_second_time_only_reads(
+    evaluated: tuple[Path, dict[str, Any]], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpkd.evaluation.sharpbench._measure", lambda task: pytest.fail("measured again"))
+    results = evaluate_benchmark(
+        config(
+            evaluated[0].parent,
+            root,
+            "model=unsharp",
+            "benchmark.baselines=[]",
+            "benchmark.tracks=[noisy]",
+            "benchmark.speed=null",
+            "benchmark.edges=[]",
+            f"paths.run_dir={evaluated[0].parent / 'again'}",
+        )
+    )
+    before = evaluated[1]["models"]["unsharp"]["tracks"]["noisy"]
+    assert results["models"]["unsharp"]["tracks"]["noisy"] == before
+    assert (results["speed"], results["edges"]) == (None, {})
+
+
+def test_finished_evaluations_are_lined_up(evaluated: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
+    cfg = compose("evaluate", [f"compare=[{evaluated[0]}]"], str(tmp_path))
+    compared = compare(cfg)
+    found = next(
+        one
+        for one in compared.differences
+        if (one.first, one.second, one.track, one.metric, one.condition)
+        == ("input", "student", "noisy", "psnr", "")
+    )
+    assert found.interval.mean == pytest.approx(
+        evaluated[1]["models"]["student"]["tracks"]["noisy"]["gain_psnr"]
+    )
+    with (tmp_path / "comparison.csv").open(newline="") as file:
+        assert len(list(csv.DictReader(file))) == len(compared.differences)
+
+
+def test_the_commands_own_words(
+    evaluated: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path, call: Callable[..., Any]
+) -> None:
+    unknown = call(main, "benchmark=sharpbench", "benchmark.tracks=[blurry]", f"benchmark.root={root}")
+    assert unknown.code == 1
+    assert "blurry" in unknown.err
+    assert "gaussian" in unknown.err
+    absent = call(main, "benchmark=sharpbench", f"benchmark.root={tmp_path / 'nowhere'}")
+    assert absent.code == 1
+    assert str(tmp_path / "nowhere") in absent.err
+    both = call(main, "benchmark=sharpbench", f"data.val_dir={root}")
+    assert both.code == 2
+    assert both.err.endswith("leave out data.val_dir, or benchmark=\n")
+    rated = call(main, "model=input", f"data.val_dir={root}", "rating=true")
+    assert rated.code == 2
+    assert "rating=true needs benchmark=sharpbench_quick" in rated.err
+    lined_up = call(main, f"compare=[{evaluated[0]}]", f"paths.output_root={tmp_path}", "name=lined")
+    assert lined_up.code == 0
+    assert "student - input" in lined_up.out
+
+
+def test_rating_true_is_short_for_the_page(
+    root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        evaluate_benchmark(
+            config(
+                tmp_path,
+                root,
+                "rating=true",
+                "benchmark.baselines=[unsharp]",
+                "benchmark.tracks=[noisy]",
+                "benchmark.speed=null",
+                "benchmark.edges=[]",
+            )
+        )
+    assert "4 pairs to choose between" in caplog.text
+    assert (tmp_path / "out" / "rating.html").is_file()
+
+
+def test_on_ones_own_folder_baselines_and_onnx_files_too(
+    root: Path, student_checkpoint: Path, student_onnx: Path, tmp_path: Path
+) -> None:
+    models = (
+        f"model={{net:{student_checkpoint},onnx:{student_onnx},unsharp:unsharp,wiener-oracle:wiener-oracle}}"
+    )
+    cfg = compose(
+        "evaluate",
+        [models, f"data.val_dir={root / 'Set5'}", "degradation.sigma=1.6", "metrics.lpips_weights=null"],
+        str(tmp_path),
+    )
+    results = evaluate(cfg)
+    assert list(results) == ["input", "net", "onnx", "unsharp", "wiener-oracle", "_meta"]
+    assert results["onnx"]["psnr"] == pytest.approx(results["net"]["psnr"], abs=0.01)
+    assert results["onnx"]["ms_per_image"] > 0
+    assert results["wiener-oracle"]["psnr"] > results["unsharp"]["psnr"] > results["input"]["psnr"]
+    assert results["wiener-oracle"]["ms_per_image"] is None
+
+
+def test_what_has_to_be_told_the_blur_needs_one_that_is_known(root: Path, tmp_path: Path) -> None:
+    cfg = compose(
+        "evaluate",
+        ["model=wiener-oracle", f"data.val_dir={root / 'Set5'}", "degradation=lowres"],
+        str(tmp_path),
+    )
+    with pytest.raises(ValueError, match="needs to be told the blur"):
+        evaluate(cfg)
+
+
+def test_nothing_is_measured_without_a_name(root: Path, tmp_path: Path) -> None:
+    cfg = compose("evaluate", [f"data.val_dir={root}"], str(tmp_path))
+    with pytest.raises(ConfigError, match="evaluation needs model=FILE"):
+        evaluate(cfg)
