@@ -104,6 +104,7 @@ def _page(data: Mapping[str, Any], rows: Sequence[Row], meta: Mapping[str, Any],
         "plotly": plotly_script(),
         "js": "\n".join(asset(f"benchmark_page/{name}") for name in SCRIPTS),
         "notes": "\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
+        "notes_hidden": "" if notes else "hidden",
     }
     return fill("benchmark_page/page.html", parts)
 

@@ -56,7 +56,7 @@ def _picture(
     example: Example, rows: Sequence[Row], suspects: Sequence[str], side: int, quality: int
 ) -> Picture:
     sharp = example.sharp
-    names = sorted(example.outputs, key=lambda name: name != INPUT)
+    names = sorted(example.outputs, key=lambda name: (name != INPUT, name not in suspects))
     accused = [name for name in names if name in suspects and name != INPUT] or names
     worst = max(accused, key=lambda name: _squared_error(example.outputs[name], sharp), default=SHARP)
     window = most_changed_window(sharp, example.outputs.get(worst, sharp), CROP)

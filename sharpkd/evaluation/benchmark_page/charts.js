@@ -80,13 +80,13 @@ function drawSpeed() {
       line: {width: 1.4, color: look.map(one => one.symbol.endsWith("open") ? one.colour : colour.panel)}},
     customdata: points.map(point => [escaped(point.name), milliseconds(point.ms), signed(point.gain, 2),
       [escaped(ratios(point.time)), known(point.model.facts.parameters) ? fixed(point.model.facts.parameters, 0)
-        + " parameters" : "", point.model.told ? "told the blur or the sharp image" : ""].filter(Boolean).join("<br>")]),
+        + " parameters" : "", point.model.told ? toldWhat : ""].filter(Boolean).join("<br>")]),
     hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[2]} dB in %{customdata[1]} ms<br>%{customdata[3]}<extra></extra>"});
   const title = size.replace("x", "×");
   Plotly.react("speed", traces, layout({xaxis: axis("ms per " + title + " frame, logarithmic", {type: "log",
     range: [Math.log10(low), Math.log10(high)], ...logTicks(low, high)}),
   yaxis: axis("gain in PSNR on " + track + " (dB)", {range: [floor, roof], ...zeroLine()})}), config);
-  byId("speed-hint").textContent = "Up and to the left is better. The dotted line is the front: no other model is both faster "
+  byId("speed-hint").textContent = "Up and to the left is better. The dotted line is the Pareto front: no other model is both faster "
     + "and better; those that are told the blur or the sharp image do not count. " + machineText();
 }
 

@@ -8,7 +8,8 @@ const metrics = {
 const about = {gaussian: "Gaussian blur", noisy: "blur and noise", lowres: "shrunk, enlarged", sharp: "already sharp",
   conference: "shrunk, JPEG", sr: "super-resolution", folder: "own images"};
 const models = data.models;
-const contenders = models.filter(model => model.kind !== "input");
+const contenders = models.filter(model => model.kind !== "input")
+  .sort((a, b) => (a.kind === "baseline") - (b.kind === "baseline"));
 const tracks = [...new Set(data.conditions.map(one => one.track))];
 const restoring = tracks.filter(track => track !== "sharp");
 const known = value => value !== null && value !== undefined;
@@ -30,7 +31,10 @@ const percent = value => known(value) ? fixed(value * 100, value > 0 && value < 
 function milliseconds(value) {
   return known(value) ? fixed(value, value < 10 ? 1 : 0) : "";
 }
-const shortened = (text, length) => text.length > length ? text.slice(0, length - 1) + "…" : text;
+// Names differ at both ends
+const shortened = (text, length) => text.length <= length ? text
+  : text.slice(0, Math.ceil((length - 1) / 2)) + "…" + text.slice(-Math.floor((length - 1) / 2));
+const breakable = name => escaped(name).replace(/[_.\-\/+]/g, "$&<wbr>");
 const narrow = () => innerWidth < 700;
 // σ, factor or quality behind the track's name
 function label(condition) {

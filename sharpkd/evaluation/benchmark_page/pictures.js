@@ -11,7 +11,7 @@ function verdict(example) {
 }
 function caption(output) {
   const gain = known(output.gain) ? ' <span class="' + gainClass(output.gain, 1) + '">' + signed(output.gain, 2) + "</span>" : "";
-  return "<b>" + escaped(output.name) + '</b><span class="numbers">'
+  return "<b>" + breakable(output.name) + '</b><span class="numbers">'
     + (known(output.psnr) ? fixed(output.psnr, 2) + " dB" + gain : "") + "</span>";
 }
 function showExample(example) {
@@ -21,12 +21,12 @@ function showExample(example) {
   const frame = '<span class="frame" style="left:' + share(left, example.width) + ";top:" + share(top, example.height)
     + ";width:" + share(side, example.width) + ";height:" + share(side, example.height) + '"></span>';
   const title = example.image + ", " + example.condition;
-  const wide = example.height > example.width * 1.1 ? "tall" : "";
+  const shape = example.height > example.width * 1.1 ? " tall" : "";
   panel.innerHTML = "<h3>" + escaped(example.image) + " <span>" + escaped(example.condition) + "</span></h3>"
     + '<p class="verdict">' + verdict(example) + "</p>"
     + '<div class="bar"><label>Left <select class="pick-before"></select></label>'
     + '<label>Right <select class="pick-after"></select></label></div>'
-    + '<div class="stage">' + slider("whole " + wide, title, frame) + slider("zoom", title + ", enlarged") + "</div>"
+    + '<div class="stage' + shape + '">' + slider("whole", title, frame) + slider("zoom", title + ", enlarged") + "</div>"
     + '<div class="crops">' + example.outputs.map((one, i) => '<button type="button" data-output="' + i + '"><img alt="'
       + escaped(one.name) + '" src="' + one.crop + '">' + caption(one) + "</button>").join("") + "</div>";
   const pickers = {before: panel.querySelector(".pick-before"), after: panel.querySelector(".pick-after")};

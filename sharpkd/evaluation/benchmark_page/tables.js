@@ -21,11 +21,12 @@ function fillTable(table, columns, items) {
   readLooks();
 }
 
+const toldWhat = "is told the blur or looks at the sharp image";
 const nameColumn = {key: "model", title: "model", first: "ascending", cell: model => ({value: model.name,
-  html: (model.kind === "input" ? "" : swatch(model.name)) + escaped(model.name)
-    + (model.told ? '<span class="tag-told">told</span>' : "")})};
+  html: '<span class="who">' + (model.kind === "input" ? "" : swatch(model.name)) + "<span>" + breakable(model.name)
+    + (model.told ? ' <span class="tag-told" title="' + toldWhat + '">told</span>' : "") + "</span></span>"})};
 const text = value => '<span class="main">' + value + "</span>";
-const small = (value, kind = "") => value ? '<span class="gain ' + kind + '">' + value + "</span>" : "";
+const small = (value, kind = "") => value ? ' <span class="gain ' + kind + '">' + value + "</span>" : "";
 
 // Bold is the best; underlined the best of those that are not told what no user knows
 function marks(figures, metric) {
@@ -132,7 +133,8 @@ function drawModels() {
   for (const [key, title] of Object.entries(facts))
     if (hasFact(key)) columns.push({key, title, first: "ascending", cell: model => {
       const value = model.facts[key], whole = known(value) ? String(value) : "";
-      const cut = key === "weights_sha256" ? whole.slice(0, 12) : key === "path" ? whole.split(/[\\/]/).pop() : whole;
+      const cut = key === "weights_sha256" ? whole.slice(0, 12) : key === "path" ? whole.split(/[\\/]/).pop()
+        : key === "net" ? whole.split(".").pop() : whole;
       return {value, kind: "text", html: key === "weights_sha256" ? "<code>" + escaped(cut) + "</code>" : escaped(cut),
         title: whole};
     }});
