@@ -7,7 +7,6 @@ Both files are put in place by a rename, and whoever builds holds a lock: proces
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
@@ -16,19 +15,15 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sharpkd.data.benchmark_guard import pixel_hash
+from sharpkd.data.file_lock import locked
 from sharpkd.data.images import UnreadableImage, read_image
-
-try:
-    import fcntl
-except ImportError:  # Windows: without the lock two processes may do the same work twice, but do it correctly
-    fcntl = None  # type: ignore[assignment]
 
 # Every mapping holds a file descriptor, of which a process often has only 1024.
 OPEN_MAPPINGS = 256
@@ -113,7 +108,7 @@ class ImageCache:
         if None not in records:
             return [record for record in records if record is not None]
         self.cache_dir.mkdir(parents=True, exist_ok=True)
-        with _locked(self.cache_dir / "lock"):
+        with locked(self.cache_dir / "lock"):
             missing = [path for path in dict.fromkeys(files) if _load_record(self.cache_dir, path) is None]
             built = dict(_decode_all(missing, self.cache_dir))
         loaded = (built.get(path) or _load_record(self.cache_dir, path) for path in files)
@@ -189,11 +184,3 @@ def _write(path: Path, write: Any) -> None:
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def _locked(path: Path) -> Iterator[IO[bytes]]:
-    with path.open("ab") as file:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield file

@@ -6,7 +6,7 @@ import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, get_type_hints
+from typing import Any, ClassVar, Protocol, get_type_hints
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader
@@ -61,6 +61,8 @@ class ImageDataModule(pl.LightningDataModule):
         FileNotFoundError: there is no usable image.
     """
 
+    __signature__: ClassVar[inspect.Signature]
+
     def __init__(
         self,
         source: Source,
@@ -109,7 +111,7 @@ class ImageDataModule(pl.LightningDataModule):
         own = [p for p in _parameters(cls) if p.kind != p.VAR_KEYWORD]
         named = {"source", *(p.name for p in own)}
         rest = [p.replace(kind=p.KEYWORD_ONLY) for p in _parameters(ImageDataModule) if p.name not in named]
-        cls.__signature__ = inspect.Signature([*own, *rest])  # type: ignore[attr-defined]
+        cls.__signature__ = inspect.Signature([*own, *rest])
         hints = get_type_hints(ImageDataModule.__init__)
         cls.__init__.__annotations__.update({p.name: hints[p.name] for p in rest})
 
@@ -121,19 +123,14 @@ class ImageDataModule(pl.LightningDataModule):
 
     def setup(self, stage: str | None = None) -> None:
         """Open the decoded images."""
-        if stage in (None, "fit") and self._train_cache is None:
-            self._train_cache = self._open_train()
-            self._report(self._train_cache.skipped, "training")
-        if self._val_cache is None:
-            self._val_cache = self._open_val()
-            self._report(self._val_cache.skipped, "validation")
+        if stage in (None, "fit"):
+            self._train_images()
+        self._val_images()
 
     def train_dataloader(self) -> ResumableLoader:
         """Batches of crops; continues in the middle of an epoch after a resume."""
-        if self._train_cache is None:
-            self.setup("fit")
         dataset = CropDataset(
-            self._train_cache,  # type: ignore[arg-type]
+            self._train_images(),
             self.degradation,
             crop_size=self.crop_size,
             crops_per_image=self.crops_per_image,
@@ -151,9 +148,7 @@ class ImageDataModule(pl.LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole images one by one, or batches of centre crops; the same in every process and every run."""
-        if self._val_cache is None:
-            self.setup("validate")
-        dataset = WholeImageDataset(self._val_cache, self.degradation, self.val_crop, self.scale)  # type: ignore[arg-type]
+        dataset = WholeImageDataset(self._val_images(), self.degradation, self.val_crop, self.scale)
         return DataLoader(
             dataset,
             batch_size=1 if self.val_crop is None else self.batch_size,
@@ -172,6 +167,18 @@ class ImageDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return progress.ready - progress.processed  # type: ignore[attr-defined]
+
+    def _train_images(self) -> ImageCache:
+        if self._train_cache is None:
+            self._train_cache = self._open_train()
+            self._report(self._train_cache.skipped, "training")
+        return self._train_cache
+
+    def _val_images(self) -> ImageCache:
+        if self._val_cache is None:
+            self._val_cache = self._open_val()
+            self._report(self._val_cache.skipped, "validation")
+        return self._val_cache
 
     def _open_train(self) -> ImageCache:
         least = smallest_side(self.crop_size, self.rotation, self.reduction)
@@ -201,8 +208,8 @@ class ImageDataModule(pl.LightningDataModule):
             warnings.warn(f"{use} goes on without {_listed(skipped)}", stacklevel=2)
 
 
-def _parameters(cls: type) -> list[inspect.Parameter]:
-    return list(inspect.signature(cls.__init__).parameters.values())[1:]  # type: ignore[misc]
+def _parameters(cls: type[Any]) -> list[inspect.Parameter]:
+    return list(inspect.signature(cls.__init__).parameters.values())[1:]
 
 
 def _listed(skipped: Sequence[Skipped]) -> str:

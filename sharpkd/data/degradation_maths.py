@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Any
 
 import cv2
 import numpy as np
@@ -122,8 +123,8 @@ def webp(image: np.ndarray, quality: int) -> np.ndarray:
     return _through_codec(image, format="WEBP", quality=quality, method=4)
 
 
-def _through_codec(image: np.ndarray, **settings: object) -> np.ndarray:
+def _through_codec(image: np.ndarray, **settings: Any) -> np.ndarray:
     buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, **settings)  # type: ignore[arg-type]
+    Image.fromarray(image).save(buffer, **settings)
     buffer.seek(0)
     return np.asarray(Image.open(buffer).convert("RGB"))

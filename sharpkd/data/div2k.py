@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 from sharpkd.data.archive import ArchiveError, unpack
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.data.download import DownloadError, fetch, part_path, probe
+from sharpkd.data.file_lock import locked
 from sharpkd.data.images import find_images
 
 BASE_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
@@ -121,7 +120,7 @@ class DIV2KSource:
                 f"and cannot be downloaded: {error}. {INSTEAD}."
             ) from None
         self._announce(sizes)
-        with _lock(self.root):
+        with locked(self.root / ".download.lock"):
             for archive in self._missing():  # another process may have been at work while this one waited
                 self._get(archive, sizes.get(archive.name))
 
@@ -253,17 +252,6 @@ class DIV2KDataModule(ImageDataModule):
         train = replace(TRAIN, images=train_images, size=train_size, sha256=train_sha256)
         valid = replace(VALID, images=val_images, size=val_size, sha256=val_sha256)
         super().__init__(DIV2KSource(root, base_url, train, valid), **settings)
-
-
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[None]:
-    """One process at a time downloads into a folder; the others wait (where the system has file locks)."""
-    with (folder / ".download.lock").open("w") as file:
-        with contextlib.suppress(ImportError):
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _here(path: Path) -> int:
