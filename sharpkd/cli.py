@@ -161,7 +161,14 @@ def _inside(path: Path, output: Path, source: Path) -> bool:
 
 def _run(jobs: list[tuple[Path, Path]], sharpener: Sharpener, strength: float, overwrite: bool) -> int:
     """Sharpen all, name each that fails, return how many did."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TaskID,
+        TextColumn,
+        TimeRemainingColumn,
+    )
 
     from sharpkd.inference.image_io import ImageFileError
 
@@ -178,8 +185,8 @@ def _run(jobs: list[tuple[Path, Path]], sharpener: Sharpener, strength: float, o
         for source, target in jobs:
             task = progress.add_task(source.name, total=None)
 
-            def on_tile(done: int, total: int, task: int = int(task)) -> None:
-                progress.update(task, completed=done, total=total)  # type: ignore[arg-type,unused-ignore]
+            def on_tile(done: int, total: int, task: TaskID = task) -> None:
+                progress.update(task, completed=done, total=total)
 
             try:
                 _sharpen_one(source, target, sharpener, strength, overwrite, on_tile)
