@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import tempfile
 import time
 from collections.abc import Sequence
@@ -22,6 +21,7 @@ from sharpkd.data.images import read_image
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.data.sample import SampleSource
 from sharpkd.data.sampler import EpochSampler
+from sharpkd.runs.folder import write_json
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,7 @@ class DataSpeed:
             "fill_ms_per_image": round(fill_ms, 1),
             "crops_per_second": [asdict(speed) for speed in speeds],
         }
-        (folder / "data_speed.json").write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+        write_json(folder / "data_speed.json", figures)
         with (folder / "data_speed.csv").open("w", newline="", encoding="utf-8") as file:
             writer = csv.DictWriter(file, [field.name for field in fields(Speed)])
             writer.writeheader()

@@ -20,6 +20,7 @@ from pytorch_lightning.utilities.rank_zero import rank_zero_only
 from torch import Tensor
 
 from sharpkd.loggers.base import RunLogger
+from sharpkd.runs.folder import write_json
 
 INDEX_COLUMNS = ("step", "epoch")
 
@@ -138,4 +139,4 @@ class CSVLogger(RunLogger):
         path = self.run_dir / "logs" / "summary.json"
         known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(known | dict(summary), indent=2) + "\n", encoding="utf-8")
+        write_json(path, known | dict(summary))
