@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from sharpkd.checkpoint import LoadedNet, load_net
+from sharpkd.config import ConfigError
 from sharpkd.evaluation.folder_evaluation import machine
 from sharpkd.evaluation.scoreboard_cells import (
     SCRATCH,
@@ -66,13 +67,13 @@ class DistillationScoreboard:
 
     Raises:
         ValueError: no folder to measure on, or two of one name.
-        ConfigError: methods, seeds or student make no sense.
+        ConfigError: no teacher, or methods, seeds or student make no sense.
     """
 
     def __init__(
         self,
         student: str | dict[str, Any],
-        teacher: str,
+        teacher: str | None,
         methods: list[str | dict[str, list[str]]],
         seeds: int | list[int],
         steps: int,
@@ -84,6 +85,8 @@ class DistillationScoreboard:
         settings: list[str] | None = None,
         roots: dict[str, str] | None = None,
     ) -> None:
+        if teacher is None:
+            raise ConfigError("a scoreboard of distillation needs teacher=FILE, the weights of a trained net")
         self.methods = methods_of(methods)
         self.seeds = seeds_of(seeds)
         self.steps = steps

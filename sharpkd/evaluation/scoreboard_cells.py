@@ -15,8 +15,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.checkpoint import file_sha256, read_lightning
-from sharpkd.config import ConfigError, check, compose
+from sharpkd.config import ConfigError, check, compose, conf_dir
 from sharpkd.config.composition import user_folders
+from sharpkd.config.hints import choices_of, nearest
 from sharpkd.evaluation.sweep_jobs import read_jobs
 from sharpkd.runs.folder import RunFolder, RunFolderError, differences
 
@@ -109,7 +110,8 @@ def methods_of(given: Sequence[MethodSetting]) -> dict[str, list[str]]:
         given: ``scratch``; choices of the group ``distillation`` joined by ``+``; or a name with settings.
 
     Raises:
-        ConfigError: ``scratch`` is missing, a name is there twice, or one cannot be a folder's.
+        ConfigError: ``scratch`` is missing, a name is there twice or cannot be a folder's, or is no
+            choice.
     """
     methods: dict[str, list[str]] = {}
     for item in given:
@@ -124,7 +126,7 @@ def methods_of(given: Sequence[MethodSetting]) -> dict[str, list[str]]:
             if name == SCRATCH:
                 methods[name] = ["experiment=scratch"]
             elif settings is None:
-                methods[name] = ["experiment=distill", f"distillation=[{','.join(name.split('+'))}]"]
+                methods[name] = ["experiment=distill", f"distillation=[{','.join(_terms(name))}]"]
             else:
                 methods[name] = ["experiment=distill", *settings]
     if SCRATCH not in methods:
@@ -230,6 +232,18 @@ def train_cell(cell: Cell) -> str:
     if code == 0 and cell.finished():
         return ""
     return cell.error() or f"sharpkd.train ended with exit code {code}; its message stands above"
+
+
+def _terms(method: str) -> list[str]:
+    choices = [name for name in choices_of("distillation", [conf_dir(), *user_folders()]) if name != "none"]
+    terms = method.split("+")
+    for term in terms:
+        if term not in choices:
+            raise ConfigError(
+                f"methods: there is no distillation={term}. {nearest(term, choices)}Methods are {SCRATCH}, "
+                f'{", ".join(choices)}, several joined by +, or a name with settings: {{NAME:["KEY=VALUE"]}}'
+            )
+    return terms
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:

@@ -11,7 +11,15 @@ from urllib.parse import quote
 
 from sharpkd.evaluation.page import fill, replace_file
 from sharpkd.evaluation.scoreboard_cells import SCRATCH
-from sharpkd.evaluation.scoreboard_table import INPUT, TEACHER, WORTH_KEEPING_DB, Line, Trained, mean_score
+from sharpkd.evaluation.scoreboard_table import (
+    ALL,
+    INPUT,
+    TEACHER,
+    WORTH_KEEPING_DB,
+    Line,
+    Trained,
+    mean_score,
+)
 from sharpkd.evaluation.statistics import MeanInterval
 
 MINUS = "−"
@@ -122,7 +130,7 @@ def _cards(lines: Sequence[Line]) -> str:
             ("Largest gain", plus_minus(best.gain, 2) + " dB", f"{best.method}: {_verdict(best.gain)}")
         )
     ahead = means[TEACHER] - means[INPUT]
-    cards.append(("Teacher over input", _decibel(ahead), f"on {lines[0].set}"))
+    cards.append(("Teacher over input", _decibel(ahead), f"on {_heading(lines[0].set)}"))
     if SCRATCH in means:
         worth = "enough to speak of a share" if means[TEACHER] - means[SCRATCH] >= WORTH_KEEPING_DB else ""
         note = worth or f"below {WORTH_KEEPING_DB:g} dB there is little to learn from it"
@@ -148,7 +156,7 @@ def _kind(gain: MeanInterval) -> str:
 
 def _chart(name: str, lines: Sequence[Line]) -> str:
     """One row a method: the interval as a bar, the mean as a large dot, each seed as a small one."""
-    head = f"<h3>{html.escape(name)}</h3>"
+    head = f"<h3>{_heading(name)}</h3>"
     shown = [(line, line.gain) for line in lines if line.gain]
     if not shown:
         return f'{head}<p class="hint">No pair of finished students yet.</p>'
@@ -156,7 +164,7 @@ def _chart(name: str, lines: Sequence[Line]) -> str:
     for line, gain in shown:
         ends += [*line.gains.values(), *(end for end in (gain.low, gain.high) if end is not None)]
     low, high = min(ends), max(ends)
-    room = 0.06 * (high - low) or 1.0
+    room = 0.12 * (high - low) or 1.0
 
     def at(value: float) -> str:
         return f"{100 * (value - low + room) / (high - low + 2 * room):.2f}%"
@@ -175,10 +183,9 @@ def _chart(name: str, lines: Sequence[Line]) -> str:
             f'<div class="row {_kind(gain)}"><span class="name">{html.escape(line.method)}</span>'
             f'<span class="value">{plus_minus(gain, 3)} dB</span><span class="track">{marks}</span></div>'
         )
+    ends = [value for value in (low, high) if abs(value) > 0.15 * (high - low)]
     ticks = "".join(
-        f'<span style="left:{at(value)}">{_decibel(value)}</span>'
-        for value in (low, 0.0, high)
-        if value or low == 0
+        f'<span style="left:{at(value)}">{_decibel(value) if value else "0"}</span>' for value in (0.0, *ends)
     )
     return f'{head}<div class="forest">{rows}<div class="ticks">{ticks}</div></div>'
 
@@ -195,7 +202,7 @@ def _table(name: str, lines: Sequence[Line]) -> str:
             body += f'<td class="number {kind}"{title}>{html.escape(text)}</td>'
         body += "</tr>\n"
     return (
-        f'<h3>{html.escape(name)}</h3><div class="panel scroll"><table><thead><tr>{head}</tr></thead>'
+        f'<h3>{_heading(name)}</h3><div class="panel scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
@@ -240,6 +247,10 @@ def _made_with(facts: Mapping[str, Any]) -> str:
         f"Teacher {facts['teacher']} (SHA-256 {digest}…). Settings of every training: "
         f"{' '.join(facts['settings'])}. Made with {versions}, {facts['cpu']}."
     )
+
+
+def _heading(name: str) -> str:
+    return "all images" if name == ALL else html.escape(name)
 
 
 def _decibel(value: float, digits: int = 2) -> str:

@@ -97,7 +97,7 @@ def sets_of(scores: ImageScores) -> list[str]:
 
 def mean_score(scores: ImageScores, metric: str, name: str | None = None) -> float | None:
     """Mean of a metric over the images of a set, or over all images; None where no image has it."""
-    groups = [scores[name]] if name in scores else list(scores.values())
+    groups = list(scores.values()) if name is None or name not in scores else [scores[name]]
     known = [image[metric] for group in groups for image in group.values()]
     values = [value for value in known if value is not None]
     return sum(values) / len(values) if values else None
