@@ -21,6 +21,8 @@ PRIMARIES = [name for name in FILES if "/" not in name]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # what a choice cannot be composed without
 NEEDS = {"data=folder": "data.train_dir=photos"}
+# what comes with the choice of another group: data=folder brings evaluate_data=folder
+CHOSEN = ("evaluate_data", "evaluate_logger")
 COMMAND = re.compile(r"# python -m (sharpkd\.\w+)(?: (.*))?")
 
 
@@ -29,7 +31,7 @@ def choices(group: str) -> list[str]:
 
 
 def train_groups() -> list[str]:
-    groups = {name.rpartition("/")[0] for name in FILES} - {"", "experiment", "evaluate_data", "what"}
+    groups = {name.rpartition("/")[0] for name in FILES} - {"", "experiment", "what", "benchmark", *CHOSEN}
     return sorted(group for group in groups if not group.startswith("hydra"))
 
 
@@ -41,7 +43,7 @@ def rounds(groups: list[str]) -> list[list[str]]:
 
 
 TRAIN_ROUNDS = rounds(train_groups())
-EVALUATE_ROUNDS = rounds(["data", "degradation"])
+EVALUATE_ROUNDS = rounds(["data", "degradation", "benchmark", "logger"])
 BENCHMARK_ROUNDS = rounds(["what"])
 
 
@@ -87,8 +89,9 @@ def test_composes_and_fits_the_signatures(overrides: tuple[str, ...]) -> None:
 def test_every_file_is_composed() -> None:
     named = {f"{override.replace('=', '/')}.yaml" for case in compositions() for override in case[1:]}
     by_primaries: set[str] = set()
-    for name in PRIMARIES:
-        taken = compose(name.removesuffix(".yaml"), run=False).hydra.runtime.choices
+    cases = [(name.removesuffix(".yaml"),) for name in PRIMARIES]
+    for primary, *overrides in [*cases, *(("evaluate", *row) for row in EVALUATE_ROUNDS)]:
+        taken = compose(primary, overrides, run=False).hydra.runtime.choices
         by_primaries |= {f"{group.split('@')[0]}/{choice}.yaml" for group, choice in taken.items() if choice}
     assert set(FILES) - named - by_primaries - set(PRIMARIES) == set()
 
@@ -107,7 +110,7 @@ def test_begins_with_a_command_that_uses_it(name: str) -> None:
     else:
         own = group.split("/")[0]
         shown = [word for word in arguments if word.startswith((f"{group}=", f"{own}=", f"{own}.", "--help"))]
-        assert shown or own in ("evaluate_data",), f"{comments[0]!r} does not use {name}"
+        assert shown or own in CHOSEN, f"{comments[0]!r} does not use {name}"
         chosen = [word.partition("=")[2] for word in arguments if word.startswith(f"{group}=")]
         assert chosen in ([], [stem]), f"{comments[0]!r} uses {chosen}, not {name}"
     _overrides_exist(command[1].removeprefix("sharpkd."), [word for word in arguments if word[0] != "-"])
