@@ -58,7 +58,7 @@ def write_benchmark_report(
     if not summary["models"]:
         raise ValueError("the summary names no model; expected at least 'input'")
     meta = summary.get("_meta", {})
-    data = {
+    data: dict[str, Any] = {
         "lpips": meta.get("lpips") or "LPIPS",
         "models": [_model(name, entry) for name, entry in summary["models"].items()],
         "conditions": _conditions(rows),
@@ -89,8 +89,8 @@ def write_benchmark_report(
     shown = show_examples(examples, rows, suspects, LIMIT_BYTES - len(text.encode()) - 2000)
     if len(shown) < len(examples):
         notes.append(
-            f"{len(examples) - len(shown)} of {len(examples)} examples, the least bad ones, were left out to "
-            f"keep this page below {LIMIT_BYTES / 1e6:g} MB."
+            f"The last {len(examples) - len(shown)} of {len(examples)} examples were left out to keep this "
+            f"page below {LIMIT_BYTES / 1e6:g} MB."
         )
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, _page(data | {"examples": shown}, rows, meta, notes))

@@ -34,17 +34,20 @@ function logTicks(low, high) {
   return {tickvals: ticks, ticktext: ticks.map(value => value.toLocaleString("en", {maximumSignificantDigits: 1}))};
 }
 // Beside its dot where there is room; otherwise the label that collides least
-function placeLabels(points, toX, toY, width) {
+function placeLabels(points, best, toX, toY, width) {
   const taken = points.map(point => ({x: toX(point), y: toY(point), w: 14, h: 14}));
   const overlap = (a, b) => Math.max(0, (a.w + b.w) / 2 - Math.abs(a.x - b.x)) * Math.max(0, (a.h + b.h) / 2 - Math.abs(a.y - b.y));
   return points.map((point, i) => {
     const w = 6.7 * Math.min(point.name.length, nameLength()) + 4, h = 15, x = toX(point), y = toY(point);
     const places = [["top center", x, y - 16], ["bottom center", x, y + 16], ["middle right", x + w / 2 + 11, y],
-      ["middle left", x - w / 2 - 11, y]];
-    const costs = places.map(([, cx, cy]) => {
+      ["middle left", x - w / 2 - 11, y], ["top right", x + w / 2 + 6, y - 14], ["top left", x - w / 2 - 6, y - 14],
+      ["bottom right", x + w / 2 + 6, y + 14], ["bottom left", x - w / 2 - 6, y + 14]];
+    const costs = places.map(([place, cx, cy]) => {
+      // there the front goes on
+      const struck = place === "middle right" && best.includes(points[i]) ? 200 : 0;
       const box = {x: cx, y: cy, w, h};
       const outside = Math.max(0, cx + w / 2 - width) + Math.max(0, w / 2 - cx);
-      return taken.reduce((sum, other, j) => sum + (j === i ? 0 : overlap(box, other)), 0) + outside * 40;
+      return taken.reduce((sum, other, j) => sum + (j === i ? 0 : overlap(box, other)), 0) + outside * 40 + struck;
     });
     const chosen = costs.indexOf(Math.min(...costs));
     taken.push({x: places[chosen][1], y: places[chosen][2], w, h});
@@ -74,12 +77,12 @@ function drawSpeed() {
   }
   const look = points.map(point => looks.get(point.name));
   traces.push({x: times, y: points.map(point => point.gain), mode: "markers+text", name: "models",
-    text: points.map(point => brief(point.name)), textposition: placeLabels(points, toX, toY, width),
+    text: points.map(point => brief(point.name)), textposition: placeLabels(points, best, toX, toY, width),
     textfont: {size: 12, color: points.map(point => best.includes(point) ? colour.ink : colour.soft)},
     marker: {size: look.map(one => one.size + 2), color: look.map(one => one.colour), symbol: look.map(one => one.symbol),
       line: {width: 1.4, color: look.map(one => one.symbol.endsWith("open") ? one.colour : colour.panel)}},
     customdata: points.map(point => [escaped(point.name), milliseconds(point.ms), signed(point.gain, 2),
-      [escaped(ratios(point.time)), known(point.model.facts.parameters) ? fixed(point.model.facts.parameters, 0)
+      [...ratios(point.time).map(escaped), known(point.model.facts.parameters) ? fixed(point.model.facts.parameters, 0)
         + " parameters" : "", point.model.told ? toldWhat : ""].filter(Boolean).join("<br>")]),
     hovertemplate: "<b>%{customdata[0]}</b><br>%{customdata[2]} dB in %{customdata[1]} ms<br>%{customdata[3]}<extra></extra>"});
   const title = size.replace("x", "×");

@@ -82,12 +82,12 @@ function timeOf(model, size) {
 const timeColumn = size => ({key: "ms " + size, title: "ms", note: size.replace("x", "×"), first: "ascending", cell: model => {
   const one = timeOf(model, size);
   return one ? {value: one.ms, html: text(milliseconds(one.ms)) + small(known(one.vs_unsharp) ?
-    fixed(one.vs_unsharp, one.vs_unsharp < 10 ? 1 : 0) + "×" : ""), title: ratios(one)} : {html: ""};
+    fixed(one.vs_unsharp, one.vs_unsharp < 10 ? 1 : 0) + "×" : ""), title: ratios(one).join(", ")} : {html: ""};
 }});
 function ratios(one) {
   return [known(one.vs_unsharp) ? fixed(one.vs_unsharp, 1) + " × OpenCV's unsharp mask" : "",
     known(one.vs_enhanced_cnn) ? fixed(one.vs_enhanced_cnn, 3) + " × the 483,587-parameter CNN" : "",
-    known(one.repeats) ? "median of " + one.repeats : ""].filter(Boolean).join(", ");
+    known(one.repeats) ? "median of " + one.repeats : ""].filter(Boolean);
 }
 const factColumn = (key, title, digits = 0, note = "") => ({key, title, note, first: "ascending", cell: model => {
   const value = model.facts[key];
@@ -102,7 +102,7 @@ function drawResults() {
   fillTable(byId("results"), [nameColumn, ...view.columns(metric), ...more], models);
   const {title, better} = metrics[metric];
   byId("results-hint").textContent = title + (better > 0 ? ", higher is better" : ", lower is better")
-    + ", with the gain over the input beside it. Bold: the best"
+    + ", with the " + (better > 0 ? "gain over" : "difference to") + " the input beside it. Bold: the best"
     + (models.some(model => model.told) ? "; underlined: the best that is not told the blur or the sharp image." : ".")
     + (tracks.includes("sr") && metric !== "lpips" ? " On sr both are of luma, without the border." : "");
 }
@@ -135,7 +135,7 @@ function drawModels() {
       const value = model.facts[key], whole = known(value) ? String(value) : "";
       const cut = key === "weights_sha256" ? whole.slice(0, 12) : key === "path" ? whole.split(/[\\/]/).pop()
         : key === "net" ? whole.split(".").pop() : whole;
-      return {value, kind: "text", html: key === "weights_sha256" ? "<code>" + escaped(cut) + "</code>" : escaped(cut),
+      return {value, kind: key === "source" ? "text wide" : "text", html: key === "weights_sha256" ? "<code>" + escaped(cut) + "</code>" : escaped(cut),
         title: whole};
     }});
   byId("models-section").hidden = columns.length === 0;

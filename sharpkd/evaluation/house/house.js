@@ -19,7 +19,7 @@ function layout(more) {
   return Object.assign({paper_bgcolor: colour.panel, plot_bgcolor: colour.panel, showlegend: false,
     font: {color: colour.soft, family: "system-ui, -apple-system, Segoe UI, Roboto, sans-serif", size: 12},
     margin: {l: 56, r: 16, t: 14, b: 44}, hovermode: "closest", dragmode: false,
-    hoverlabel: {bgcolor: colour.panel, bordercolor: colour.line, font: {color: colour.ink, size: 12}}}, more);
+    hoverlabel: {align: "left", bgcolor: colour.panel, bordercolor: colour.line, font: {color: colour.ink, size: 12}}}, more);
 }
 function onSchemeChange(draw) {
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
