@@ -1,4 +1,4 @@
-"""``python -m sharpkd.benchmark what=data``: measure how fast a part of SharpKD is on this machine."""
+"""``python -m sharpkd.benchmark what=data|distillation``: how fast a part is, or what a teacher is worth."""
 
 from __future__ import annotations
 

@@ -133,7 +133,7 @@ def _cards(lines: Sequence[Line]) -> str:
     cards.append(("Teacher over input", _decibel(ahead), f"on {_heading(lines[0].set)}"))
     if SCRATCH in means:
         worth = "enough to speak of a share" if means[TEACHER] - means[SCRATCH] >= WORTH_KEEPING_DB else ""
-        note = worth or f"below {WORTH_KEEPING_DB:g} dB there is little to learn from it"
+        note = worth or f"below {WORTH_KEEPING_DB:g} dB a share of its gain says nothing"
         cards.append(("Teacher over scratch", _decibel(means[TEACHER] - means[SCRATCH]), note))
     return "".join(
         f'<div class="card"><span class="label">{title}</span><span class="figure">{figure}</span>'
