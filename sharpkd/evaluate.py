@@ -24,6 +24,7 @@ from sharpkd.config import ConfigError, entry, instantiate
 from sharpkd.evaluation.benchmark_run import SharpBench
 from sharpkd.evaluation.compare import ComparedFolders, compare_folders
 from sharpkd.evaluation.console import (
+    console_of_results,
     mean_gain,
     print_benchmark,
     print_comparison,
@@ -140,7 +141,7 @@ def main(cfg: DictConfig) -> float:
     The number is the last model's PSNR; on the benchmark its mean gain over the tracks (dB); of a comparison
     the last difference.
     """
-    console = Console()
+    console = console_of_results()
     folder = Path(cfg.paths.run_dir)
     rating = RatingSettings.of(cfg.rating)
     if cfg.compare:

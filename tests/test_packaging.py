@@ -65,9 +65,13 @@ def _away(code: str, installed: Path, cwd: Path) -> str:
     return done.stdout
 
 
-def test_wheel_holds_every_source_and_every_yaml(wheel: Path, project_root: Path) -> None:
+def test_wheel_holds_every_source_page_and_yaml(wheel: Path, project_root: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    sources = {str(p.relative_to(project_root)) for p in (project_root / "sharpkd").rglob("*.py")}
+    tracked = subprocess.run(
+        ["git", "ls-files", "sharpkd"], cwd=project_root, check=True, capture_output=True, text=True
+    )
+    sources = set(tracked.stdout.split())
+    assert {Path(name).suffix for name in sources} >= {".py", ".html", ".css", ".js", ".csv", ".txt"}
     yaml = {
         f"sharpkd/conf/{p.relative_to(project_root / 'conf')}"
         for p in (project_root / "conf").rglob("*.yaml")

@@ -16,6 +16,15 @@ from sharpkd.evaluation.report import format_value
 from sharpkd.evaluation.rows import INPUT
 from sharpkd.evaluation.summary import SHARP
 
+WIDE = 200
+"""Columns where there is no terminal: a log has room for every figure."""
+
+
+def console_of_results() -> Console:
+    """Standard output, as wide as the terminal; wide enough for every figure where there is none."""
+    console = Console()
+    return console if console.is_terminal else Console(width=WIDE)
+
 
 def print_results(results: Mapping[str, Any], console: Console) -> None:
     """An evaluation on a folder; the columns on luma are left to the files."""

@@ -1,0 +1,73 @@
+"""Results in a terminal, and where there is none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+from rich.console import Console
+
+from sharpkd.evaluation.bradley_terry import bradley_terry
+from sharpkd.evaluation.console import console_of_results, mean_gain, print_benchmark, print_opinions
+
+TRACKS = ("gaussian", "noisy", "lowres", "conference", "sharp", "sr")
+
+
+def figures(psnr: float, gain: float | None, harmed: float | None) -> dict[str, float | None]:
+    return {"psnr": psnr, "gain_psnr": gain, "harmed_share": harmed}
+
+
+RESULTS = {
+    "models": {
+        "input": {
+            "tracks": {track: figures(25.0, None if track == "sharp" else 0.0, 0.0) for track in TRACKS}
+        },
+        "student": {
+            "tracks": {
+                "gaussian": figures(27.5, 2.5, 0.25),
+                "noisy": figures(26.5, 1.5, 0.75),
+                "sharp": figures(41.25, None, None),
+            }
+        },
+    },
+    "_meta": {"images": 7},
+}
+
+
+def printed(run: object, *arguments: object) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    run(*arguments, console)  # type: ignore[operator]
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_the_benchmark_by_track() -> None:
+    lines = printed(print_benchmark, RESULTS).splitlines()
+    (student,) = [line for line in lines if "student" in line]
+    cells = [cell.strip() for cell in student.strip("│").split("│")]
+    assert cells == ["student", "27.50 (+2.50)", "26.50 (+1.50)", "-", "-", "41.25", "-", "50%"]
+    assert "7 images" in lines[-1]
+
+
+def test_mean_gain_leaves_out_what_cannot_gain() -> None:
+    assert mean_gain(RESULTS) == pytest.approx(2.0)
+    assert mean_gain({"models": {"input": RESULTS["models"]["input"]}}) == 0
+
+
+def test_opinions_beside_how_often_the_input_was_beaten() -> None:
+    text = printed(print_opinions, bradley_terry([("student", "input", 1)] * 3 + [("student", "input", 0)]))
+    (student,) = [line for line in text.splitlines() if "student" in line]
+    assert "75% (" in student
+    assert "4 choices, 0 without a preference" in text
+    assert "a guess yet" not in text
+
+
+def test_opinions_that_nobody_contradicted_are_called_a_guess() -> None:
+    assert "a guess yet" in printed(print_opinions, bradley_terry([("student", "input", 1)] * 3))
+
+
+def test_nothing_is_cut_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_benchmark(RESULTS, console_of_results())
+    text = capsys.readouterr().out
+    assert "…" not in text
+    assert "27.50 (+2.50)" in text
