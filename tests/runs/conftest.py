@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from sharpkd.config import compose
-from sharpkd.train import train
+from sharpkd.train import main, train
 
 
 @pytest.fixture(scope="session")
@@ -59,6 +58,24 @@ def tiny(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     ]
 
 
+@pytest.fixture(scope="session")
+def finished(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished ``experiment=scratch``, to read or copy."""
+    folder = tmp_path_factory.mktemp("finished")
+    overrides = [*tiny, "experiment=scratch"]
+    train(compose("train", overrides, output_dir=str(folder)), overrides)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def teacher(tiny: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The weights of a teacher that was trained for four steps."""
+    folder = tmp_path_factory.mktemp("teacher")
+    overrides = [*tiny, "experiment=teacher", "net=pixel_student"]
+    train(compose("train", overrides, output_dir=str(folder)), overrides)
+    return folder / "net.safetensors"
+
+
 @pytest.fixture
 def train_here(tmp_path: Path) -> Callable[..., Path]:
     """Train in this process into the folder ``tmp_path / name``, and return that folder."""
@@ -82,18 +99,10 @@ def command(tmp_path: Path) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def run(command: Callable[..., list[str]], tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command to its end, from a folder that is not the repository."""
+def sweep_here(call: Callable[..., Any], tmp_path: Path) -> Callable[..., Any]:
+    """``sweep_here(*overrides)``: ``python -m sharpkd.train -m`` in this process, see ``call``."""
 
-    def execute(*overrides: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            command(*overrides),
-            cwd=tmp_path,
-            env=os.environ,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
+    def execute(*overrides: str) -> Any:
+        return call(main, "-m", *overrides, f"paths.output_root={tmp_path}/outputs")
 
     return execute

@@ -5,10 +5,12 @@ from __future__ import annotations
 import csv
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 from sharpkd.config import compose
 from sharpkd.runs.launch import ranks_wanted, under_launcher
@@ -22,17 +24,32 @@ def _rows(folder: Path, column: str) -> list[float]:
         return [float(row[column]) for row in csv.DictReader(stream) if row.get(column)]
 
 
-@pytest.fixture
-def teacher(train_here: Train, tiny: list[str]) -> Path:
-    """The weights of a teacher that was trained for four steps."""
-    return train_here("teacher", *tiny, "experiment=teacher", "net=pixel_student") / "net.safetensors"
+@pytest.fixture(scope="module")
+def distill(tiny: list[str], teacher: Path) -> list[str]:
+    return [*tiny, "experiment=distill", f"teacher.path={teacher}", "optimizer=sgd"]
 
 
-def test_two_processes_log_what_one_does(train_here: Train, tiny: list[str], teacher: Path) -> None:
-    """The same global batches of 4: loss terms, validation and weights agree to float tolerance."""
-    common = [*tiny, "experiment=distill", f"teacher.path={teacher}", "optimizer=sgd"]
-    one = train_here("one", *common)
-    two = train_here("two", *common, "trainer=ddp_spawn_cpu", "data.batch_size=2")
+@pytest.fixture(scope="module")
+def jobs(distill: list[str], tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Folders of a sweep's two jobs, ``loss.gamma`` 0 and 0.1, each of which trained with two ranks."""
+    folder = tmp_path_factory.mktemp("ranks")
+    settings = ["trainer=ddp_spawn_cpu", "data.batch_size=2", "loss.gamma=0,0.1", "sweep.name=ranks"]
+    done = subprocess.run(
+        [sys.executable, "-m", "sharpkd.train", "-m", *distill, *settings, f"paths.output_root={folder}"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = [path.parent for path in (folder / "sweeps" / "distill" / "ranks").glob("*/status.json")]
+    return sorted(found, key=lambda path: float(OmegaConf.load(path / "config.yaml").loss.gamma))
+
+
+def test_two_processes_log_what_one_does(train_here: Train, distill: list[str], jobs: list[Path]) -> None:
+    """The same global batches of 4: loss terms and validation agree to float tolerance."""
+    one, two = train_here("one", *distill, "loss.gamma=0.1"), jobs[1]
     for term in TERMS:
         single, double = _rows(one, term), _rows(two, term)
         assert len(single) == 4, term
@@ -42,15 +59,7 @@ def test_two_processes_log_what_one_does(train_here: Train, tiny: list[str], tea
     assert metrics[0]["val/psnr"] == pytest.approx(metrics[1]["val/psnr"], abs=1e-3)
 
 
-def test_sweep_of_two_jobs_with_two_ranks(
-    run: Callable[..., subprocess.CompletedProcess[str]], tiny: list[str], tmp_path: Path
-) -> None:
-    done = run(
-        "-m", *tiny, "experiment=scratch", "trainer=ddp_spawn_cpu", "loss.gamma=0,0.1", "sweep.name=ranks"
-    )
-    assert done.returncode == 0, done.stderr
-    sweep = tmp_path / "outputs" / "sweeps" / "scratch" / "ranks"
-    jobs = sorted(path.parent for path in sweep.glob("*/status.json"))
+def test_sweep_of_two_jobs_with_two_ranks(jobs: list[Path]) -> None:
     assert len(jobs) == 2
     for job in jobs:
         status = json.loads((job / "status.json").read_text())

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 from sharpkd.config import compose
 from sharpkd.runs.training import build_module, set_process_defaults
 
 
-def test_twins_start_from_the_same_weights(train_here: Callable[..., Path], tiny: list[str]) -> None:
-    teacher = train_here("teacher", *tiny, "experiment=teacher", "net=pixel_student") / "net.safetensors"
+def test_twins_start_from_the_same_weights(teacher: Path, tiny: list[str]) -> None:
     states = []
     for how in (
         ["experiment=scratch"],
