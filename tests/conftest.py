@@ -129,6 +129,18 @@ def call(
 
 
 @pytest.fixture(scope="session")
+def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[torch.nn.Module, str]:
+    """A SqueezeNet with random weights, and its weight file."""
+    from torchvision import models
+
+    torch.manual_seed(0)
+    net = models.squeezenet1_1(weights=None).eval()
+    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
+    torch.save(net.state_dict(), path)
+    return net, str(path)
+
+
+@pytest.fixture(scope="session")
 def student_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small PixelStudent (receptive field 15, stride 2) with weights that visibly change an image."""
     from sharpkd.checkpoint import save_weights

@@ -11,22 +11,11 @@ import skimage.data
 import timm
 import torch
 from torch import Tensor
-from torchvision import models
 from torchvision.transforms.functional import gaussian_blur, normalize
 
 from sharpkd.losses.perceptual import BACKBONES, PerceptualLoss
 
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-
-
-@pytest.fixture(scope="module")
-def squeezenet(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, str]:
-    """A SqueezeNet with random weights, and its weight file."""
-    torch.manual_seed(0)
-    net = models.squeezenet1_1(weights=None).eval()
-    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
-    torch.save(net.state_dict(), path)
-    return net, str(path)
 
 
 @pytest.fixture

@@ -11,21 +11,10 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from torchvision import models
 
 from sharpkd.metrics.lpips import LPIPS, available, maybe_lpips
 
 BLURS = (0, 0.5, 1, 2, 4)
-
-
-@pytest.fixture(scope="module")
-def trunk(tmp_path_factory: pytest.TempPathFactory) -> tuple[nn.Module, str]:
-    """A SqueezeNet with random weights, and its weight file."""
-    torch.manual_seed(0)
-    net = models.squeezenet1_1(weights=None).eval()
-    path = tmp_path_factory.mktemp("weights") / "squeezenet1_1.pth"
-    torch.save(net.state_dict(), path)
-    return net, str(path)
 
 
 @pytest.fixture
@@ -59,26 +48,26 @@ def by_the_paper(trunk: nn.Module, output: Tensor, sharp: Tensor) -> list[float]
 
 @pytest.mark.filterwarnings("error")
 def test_equals_the_formula_of_the_paper_averaged_per_image(
-    trunk: tuple[nn.Module, str], pair: tuple[Tensor, Tensor]
+    squeezenet: tuple[nn.Module, str], pair: tuple[Tensor, Tensor]
 ) -> None:
     output, sharp = pair
-    metric = LPIPS("squeeze", trunk[1])
+    metric = LPIPS("squeeze", squeezenet[1])
     metric.update(output[:2], sharp[:2])
     metric.update(output[2:], sharp[2:])
-    expected = by_the_paper(trunk[0], output, sharp)
+    expected = by_the_paper(squeezenet[0], output, sharp)
     assert metric.compute().item() == pytest.approx(sum(expected) / 3, rel=1e-4)
     assert metric.score(output, sharp).tolist() == pytest.approx(expected, rel=1e-4)
 
 
-def test_is_zero_for_equal_images(trunk: tuple[nn.Module, str], photograph: Tensor) -> None:
-    metric = LPIPS("squeeze", trunk[1])
+def test_is_zero_for_equal_images(squeezenet: tuple[nn.Module, str], photograph: Tensor) -> None:
+    metric = LPIPS("squeeze", squeezenet[1])
     metric.update(photograph, photograph)
     assert metric.compute().item() == 0
     assert metric.higher_is_better is False
 
 
-def test_the_network_is_unseen_and_shared(trunk: tuple[nn.Module, str]) -> None:
-    metric = LPIPS("squeeze", trunk[1]).train()
+def test_the_network_is_unseen_and_shared(squeezenet: tuple[nn.Module, str]) -> None:
+    metric = LPIPS("squeeze", squeezenet[1]).train()
     assert list(metric.parameters()) == []
     assert metric.state_dict() == {}
     assert not metric.net.module.training
@@ -86,11 +75,11 @@ def test_the_network_is_unseen_and_shared(trunk: tuple[nn.Module, str]) -> None:
 
 
 def test_other_heads_are_used(
-    trunk: tuple[nn.Module, str], pair: tuple[Tensor, Tensor], tmp_path: Path
+    squeezenet: tuple[nn.Module, str], pair: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     own = torch.load(Path(lpips.__file__).parent / "weights/v0.1/squeeze.pth", map_location="cpu")
     torch.save({name: 2 * tensor for name, tensor in own.items()}, tmp_path / "lin.pth")
-    usual, doubled = LPIPS("squeeze", trunk[1]), LPIPS("squeeze", trunk[1], tmp_path / "lin.pth")
+    usual, doubled = LPIPS("squeeze", squeezenet[1]), LPIPS("squeeze", squeezenet[1], tmp_path / "lin.pth")
     torch.testing.assert_close(doubled.score(*pair), 2 * usual.score(*pair))
 
 
@@ -105,29 +94,29 @@ def test_without_weights_the_figure_stays_blank(tmp_path: Path, caplog: pytest.L
     assert caplog.messages == [f"LPIPS is left blank: no weight file at {missing}"]
 
 
-def test_with_weights_the_metric_is_built(trunk: tuple[nn.Module, str]) -> None:
-    assert available(trunk[1])
-    metric = maybe_lpips("squeeze", trunk[1], quantise=True)
+def test_with_weights_the_metric_is_built(squeezenet: tuple[nn.Module, str]) -> None:
+    assert available(squeezenet[1])
+    metric = maybe_lpips("squeeze", squeezenet[1], quantise=True)
     assert isinstance(metric, LPIPS)
     assert metric.quantise
 
 
-def test_bad_settings_and_files_are_named(trunk: tuple[nn.Module, str], tmp_path: Path) -> None:
+def test_bad_settings_and_files_are_named(squeezenet: tuple[nn.Module, str], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="backbone 'resnet' is unknown; choose from squeeze, alex, vgg"):
-        LPIPS("resnet", trunk[1])
+        LPIPS("resnet", squeezenet[1])
     with pytest.raises(FileNotFoundError, match="needs the ImageNet weights of its backbone, squeeze"):
         LPIPS()
     with pytest.raises(FileNotFoundError, match=re.escape(f"no weight file at {tmp_path / 'no.pth'}")):
         LPIPS("squeeze", tmp_path / "no.pth")
-    with pytest.raises(ValueError, match=re.escape(f"{trunk[1]} does not fit alexnet")):
-        LPIPS("alex", trunk[1])
+    with pytest.raises(ValueError, match=re.escape(f"{squeezenet[1]} does not fit alexnet")):
+        LPIPS("alex", squeezenet[1])
 
 
-def test_small_images_are_named(trunk: tuple[nn.Module, str]) -> None:
+def test_small_images_are_named(squeezenet: tuple[nn.Module, str]) -> None:
     image = torch.rand(1, 3, 31, 40)
     message = "LPIPS with squeeze needs RGB images of at least 32x32 pixels, got shape (1, 3, 31, 40)"
     with pytest.raises(ValueError, match=re.escape(message)):
-        LPIPS("squeeze", trunk[1]).update(image, image)
+        LPIPS("squeeze", squeezenet[1]).update(image, image)
 
 
 @pytest.mark.real_data
