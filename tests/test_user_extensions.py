@@ -6,7 +6,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from sharpkd.checkpoint import CheckpointError, load_net
+from sharpkd.train import main
 
 MODULE = '''
 """What a user writes: a net that knows nothing of SharpKD, and a loss."""
@@ -115,20 +118,19 @@ def home(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def train(home: Path, *overrides: str) -> Path:
-    """Two steps of `python -m sharpkd.train` from the user's folder; returns the run's folder."""
-    command = [sys.executable, "-m", "sharpkd.train", "--config-dir", "conf", *overrides, "run=first"]
-    command += ["data=folder", "data.train_dir=photos", "data.val_fraction=0.3", "data.cache_dir=cache"]
-    command += [
-        "data.crop_size=32",
-        "data.batch_size=2",
-        "data.workers=0",
-        "trainer=cpu",
-        "trainer.max_steps=2",
-    ]
-    command += ["logger=csv", "metrics.lpips_weights=null", "callbacks.image_grid=null"]
+# two steps, from the user's folder
+SHORT = [
+    *("--config-dir", "conf"),
+    *("data=folder", "data.train_dir=photos", "data.val_fraction=0.3", "data.cache_dir=cache"),
+    *("data.crop_size=32", "data.batch_size=2", "data.workers=0", "trainer=cpu", "trainer.max_steps=2"),
+    *("logger=csv", "metrics.lpips_weights=null", "callbacks.image_grid=null", "run=first"),
+]
+
+
+def test_own_net_own_loss_and_own_yaml(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    own = ["net=bilinear", "loss/pixel=gradient", "net.width=5"]
     done = subprocess.run(
-        command,
+        [sys.executable, "-m", "sharpkd.train", *SHORT, *own],
         cwd=home,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
         capture_output=True,
@@ -137,11 +139,6 @@ def train(home: Path, *overrides: str) -> Path:
     )
     assert done.returncode == 0, done.stderr
     (folder,) = (home / "outputs").glob("*/first")
-    return folder
-
-
-def test_own_net_own_loss_and_own_yaml(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folder = train(home, "net=bilinear", "loss/pixel=gradient", "net.width=5")
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["steps"] == 2
     assert metrics["parameters"] == (27 * 5 + 5) + (5 * 3 + 3)
@@ -162,9 +159,10 @@ def test_own_net_own_loss_and_own_yaml(home: Path, monkeypatch: pytest.MonkeyPat
     assert all(value.equal(best[key]) for key, value in loaded.net.state_dict().items())
 
 
-def test_denoising_by_yaml_alone(home: Path) -> None:
-    folder = train(home, "experiment=denoise")
-    assert folder == home / "outputs" / "denoise" / "first"
+def test_denoising_by_yaml_alone(home: Path, call: Callable[..., Any]) -> None:
+    outcome = call(main, *SHORT, "experiment=denoise")
+    assert outcome.code == 0, outcome.err
+    folder = home / "outputs" / "denoise" / "first"
     metrics = json.loads((folder / "metrics.json").read_text())
     assert metrics["steps"] == 2
     # noise of 5 to 20 % on flat pictures, and a net that has hardly learnt
