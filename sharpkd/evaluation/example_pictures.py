@@ -12,6 +12,7 @@ from sharpkd.evaluation.examples import Example
 from sharpkd.evaluation.page import data_uri
 from sharpkd.evaluation.pictures import Pixels, most_changed_window
 from sharpkd.evaluation.rows import INPUT, Row
+from sharpkd.evaluation.summary import SHARP as UNTOUCHED
 
 STEPS = ((768, 80), (640, 70), (512, 60))
 """Longest side and WebP quality of whole images: the first that fits is taken."""
@@ -62,14 +63,16 @@ def _picture(
     window = most_changed_window(sharp, example.outputs.get(worst, sharp), CROP)
     psnr = _psnr(example, rows)
     before = psnr.get(INPUT)
+    if example.condition == UNTOUCHED:
+        # nothing can be gained over the truth, and its own PSNR is no number
+        psnr, before = {name: value for name, value in psnr.items() if name != INPUT}, None
     outputs = []
     for name, pixels in {SHARP: sharp, **{name: example.outputs[name] for name in names}}.items():
         value = psnr.get(name)
-        gained = name != INPUT and value is not None and before is not None
         outputs.append({
             "name": name,
             "psnr": value,
-            "gain": value - before if gained and value is not None and before is not None else None,
+            "gain": value - before if name != INPUT and value is not None and before is not None else None,
             "whole": data_uri(_reduced(pixels, side), quality),
             "crop": data_uri(window.cut(pixels)),
         })  # fmt: skip

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -17,7 +19,7 @@ def figures(psnr: float, gain: float | None, harmed: float | None) -> dict[str, 
     return {"psnr": psnr, "gain_psnr": gain, "harmed_share": harmed}
 
 
-RESULTS = {
+RESULTS: dict[str, Any] = {
     "models": {
         "input": {
             "tracks": {track: figures(25.0, None if track == "sharp" else 0.0, 0.0) for track in TRACKS}
@@ -34,9 +36,9 @@ RESULTS = {
 }
 
 
-def printed(run: object, *arguments: object) -> str:
+def printed(run: Callable[..., None], *arguments: object) -> str:
     console = Console(file=io.StringIO(), width=200)
-    run(*arguments, console)  # type: ignore[operator]
+    run(*arguments, console)
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 

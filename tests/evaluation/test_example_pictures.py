@@ -89,3 +89,12 @@ def test_pictures_shrink_before_examples_are_dropped_from_the_end(monkeypatch: p
     assert decoded(shown[0]["outputs"][0]["whole"]).shape == (60, 100, 3)
     half = sum(map(example_pictures._size, shown)) - 1
     assert [one["image"] for one in show_examples(both, ROWS, ["bad"], half)] == ["first"]
+
+
+def test_of_the_untouched_image_nothing_is_gained() -> None:
+    shown = Example("Set5/baby", "sharp", example().sharp, example().outputs)
+    rows = [row("input", 100.0, "sharp"), row("bad", 24.5, "sharp")]
+    (picture,) = show_examples([shown], rows, ["bad"], 10**7)
+    figures = {one["name"]: (one["psnr"], one["gain"]) for one in picture["outputs"]}
+    assert figures["bad"] == (24.5, None)
+    assert figures["input"] == (None, None)

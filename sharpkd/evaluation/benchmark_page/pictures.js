@@ -6,6 +6,9 @@ function slider(kind, alt, frame = "") {
 }
 function verdict(example) {
   const worst = example.outputs.find(one => one.name === example.worst);
+  if (worst && known(worst.psnr) && example.condition === "sharp") {
+    return escaped(worst.name) + " changes what needs no change: " + fixed(worst.psnr, 2) + " dB to the untouched image.";
+  }
   if (!worst || !known(worst.gain)) return "";
   return escaped(worst.name) + (worst.gain < 0 ? " makes it worse: " : " gains least here: ") + signed(worst.gain, 2) + " dB.";
 }
