@@ -15,7 +15,7 @@ from sharpkd.data.batch import Batch, collate
 from sharpkd.data.benchmark_guard import refuse_benchmark_images
 from sharpkd.data.cache import ImageCache, Skipped
 from sharpkd.data.crops import CropDataset, WholeImageDataset, check_crop_settings, smallest_side
-from sharpkd.data.loader import ResumableLoader, one_thread
+from sharpkd.data.loader import ResumableLoader, WorkerLoader, one_thread
 from sharpkd.data.sampler import EpochSampler
 
 
@@ -149,7 +149,7 @@ class ImageDataModule(pl.LightningDataModule):
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole images one by one, or batches of centre crops; the same in every process and every run."""
         dataset = WholeImageDataset(self._val_images(), self.degradation, self.val_crop, self.scale)
-        return DataLoader(
+        return WorkerLoader(
             dataset,
             batch_size=1 if self.val_crop is None else self.batch_size,
             num_workers=self.workers,

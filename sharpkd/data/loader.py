@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import cv2
@@ -17,7 +18,26 @@ def one_thread(worker: int) -> None:
     cv2.setNumThreads(1)
 
 
-class ResumableLoader(DataLoader[Batch]):
+@contextmanager
+def without_opencv_threads() -> Iterator[None]:
+    """End OpenCV's threads for a while: a process forked beside them would wait for them for ever."""
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(threads)
+
+
+class WorkerLoader(DataLoader[Batch]):
+    """A DataLoader whose workers can use OpenCV, whatever this process has done with it before."""
+
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+        with without_opencv_threads():
+            return super().__iter__()
+
+
+class ResumableLoader(WorkerLoader):
     """Batches of an :class:`EpochSampler`, with Lightning's protocol for stateful loaders.
 
     ``state_dict()`` is ``{"epoch": e, "batches": b}``: b batches of epoch e are done. After

@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 from sharpkd.data.batch import Batch
@@ -133,3 +135,22 @@ def test_an_epoch_can_be_repeated_and_left_early(make: Make) -> None:
 def test_a_state_of_other_data_is_refused(make: Make) -> None:
     with pytest.raises(ValueError, match=r"7 batches into an epoch that has 6: .* data\.batch_size"):
         make().load_state_dict({"epoch": 0, "batches": 7})
+
+
+@pytest.fixture
+def opencv_with_threads() -> Iterator[None]:
+    """OpenCV in this process with threads that have worked, as after blurring a large image."""
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(4)
+    cv2.GaussianBlur(np.zeros((1500, 1500, 3), np.uint8), (9, 9), 2)
+    yield
+    cv2.setNumThreads(before)
+
+
+@pytest.mark.timeout(60)
+def test_workers_start_beside_opencvs_threads(make: Make, opencv_with_threads: None) -> None:
+    alone = [content(batch) for batch in make(workers=0)]
+    for _ in range(3):
+        cv2.GaussianBlur(np.zeros((1500, 1500, 3), np.uint8), (9, 9), 2)
+        assert [content(batch) for batch in make(workers=1)] == alone
+    assert cv2.getNumThreads() == 4
