@@ -149,7 +149,7 @@ def main(cfg: DictConfig) -> float:
         print_comparison(compared, console)
         log.info("comparison: %s", compared.page)
         return compared.differences[-1].interval.mean
-    if rating.answers and not cfg.model:
+    if rating.answers and not cfg.model and cfg.benchmark is None:
         print_opinions(score(folder, rating), console)
         return float("nan")
     if cfg.benchmark is None:

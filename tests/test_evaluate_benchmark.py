@@ -16,7 +16,11 @@ from PIL import Image
 
 from sharpkd.config import ConfigError, compose
 from sharpkd.evaluate import compare, evaluate, evaluate_benchmark, main
+from sharpkd.evaluation.benchmark_run import example_of
 from sharpkd.evaluation.console import mean_gain
+from sharpkd.evaluation.image_sets import BenchmarkImage
+from sharpkd.evaluation.models import specs_of
+from sharpkd.evaluation.protocols import conditions
 from sharpkd.evaluation.rows import read_rows
 
 
@@ -233,3 +237,32 @@ def test_nothing_is_measured_without_a_name(root: Path, tmp_path: Path) -> None:
     cfg = compose("evaluate", [f"data.val_dir={root}"], str(tmp_path))
     with pytest.raises(ConfigError, match="evaluation needs model=FILE"):
         evaluate(cfg)
+
+
+def test_only_what_some_condition_asks_for_is_measured(
+    root: Path, student_checkpoint: Path, tmp_path: Path
+) -> None:
+    small = ["benchmark.tracks=sr", "benchmark.speed=null", "benchmark.edges=[]", "benchmark.examples=2"]
+    results = evaluate_benchmark(config(tmp_path, root, *small))
+    assert list(results["models"]) == ["input", "unsharp", "unsharp-oracle", "cas"]
+    with pytest.raises(
+        ValueError, match=r"student \(scale 1\) is made for none of the conditions asked for: sr/2"
+    ):
+        evaluate_benchmark(config(tmp_path, root, f"model={student_checkpoint}", *small))
+
+
+def test_a_net_that_fails_on_what_is_shown_is_left_out_there(
+    root: Path,
+    student_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    condition = conditions(["noisy"])[0]
+    specs = specs_of(["input", str(student_checkpoint)])
+    models = {spec.name: spec.open() for spec in specs}
+    monkeypatch.setattr(models["student"], "restore", lambda *test: 1 / 0)
+    image = BenchmarkImage("Set5", "baby", root / "Set5" / "baby.png", "face")
+    shown = example_of(image, condition, models)
+    assert list(shown.outputs) == ["input"]
+    assert "student is not shown on Set5/baby: division by zero" in caplog.text

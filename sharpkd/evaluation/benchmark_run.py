@@ -15,6 +15,7 @@ from sharpkd.evaluation.edges import EdgeScore, measure_edges
 from sharpkd.evaluation.examples import Example
 from sharpkd.evaluation.folder_evaluation import META, machine
 from sharpkd.evaluation.image_sets import BenchmarkImage, MissingSet, find_images_of
+from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import CURVES, Model, ModelSpec, specs_of
 from sharpkd.evaluation.opinions import spread
 from sharpkd.evaluation.protocols import TRACKS, Condition, Image, Pair, conditions, make_pair
@@ -64,10 +65,10 @@ class SharpBench:
         examples: int = 8,
     ) -> None:
         self.root = Path(root).expanduser()
-        self.sets = list(sets)
+        self.sets = as_list(sets)
         self.limits = dict(limits or {})
-        self.conditions = conditions(list(tracks))
-        self.baselines = list(dict.fromkeys([INPUT, *baselines]))
+        self.conditions = conditions(as_list(tracks) or None)
+        self.baselines = list(dict.fromkeys([INPUT, *as_list(baselines)]))
         self.workers = workers
         self.cache_dir = Path(cache_dir).expanduser()
         self.speed = None if speed is None else dict(speed)
@@ -91,18 +92,27 @@ class SharpBench:
         return images, missing
 
     def specs(self, model: Any, trusted: Sequence[str] = ()) -> list[ModelSpec]:
-        """The baselines and the user's models, ``input`` first.
+        """The baselines that some condition asks for and the user's models, ``input`` first.
 
         Raises:
-            ValueError: two of them have one name.
+            ValueError: one of the user's models is made for none of the conditions.
         """
         wanted = specs_of(model, tuple(trusted)) if model else []
         named = {spec.name for spec in wanted}
-        added = [spec for spec in specs_of(self.baselines, ()) if spec.name not in named]
-        specs = sorted([*added, *wanted], key=lambda spec: (spec.name != INPUT, spec.kind != "baseline"))
-        if len({spec.name for spec in specs}) < len(specs):
-            raise ValueError("two models have one name; name them: model={first:FILE,second:FILE}")
-        return specs
+        added = [
+            spec for spec in specs_of(self.baselines, ()) if spec.name not in named and self._asks_for(spec)
+        ]
+        for spec in wanted:
+            if not self._asks_for(spec):
+                asked = ", ".join(condition.name for condition in self.conditions)
+                raise ValueError(
+                    f"{spec.name} (scale {open_model(spec).scale}) is made for none of the conditions asked "
+                    f"for: {asked}"
+                )
+        return sorted([*added, *wanted], key=lambda spec: (spec.name != INPUT, spec.kind != "baseline"))
+
+    def _asks_for(self, spec: ModelSpec) -> bool:
+        return any(open_model(spec).applies_to(condition) for condition in self.conditions)
 
     def run(
         self,
@@ -134,7 +144,7 @@ class SharpBench:
             progress=progress,
         )
         models = {spec.name: open_model(spec) for spec in specs}
-        _refuse_unmeasured(models, measured, self.conditions)
+        _refuse_unmeasured(models, measured)
         facts: dict[str, Mapping[str, Any]] = {spec.name: models[spec.name].facts() for spec in specs}
         speed = measure_speed(list(models.values()), **self.speed) if self.speed is not None else None
         edges = {name: scores for name, model in models.items() if (scores := self._edges(model))}
@@ -221,7 +231,7 @@ class SharpBench:
         for condition, sigma in zip(told, self.edges, strict=True):
             try:
                 scores += measure_edges(partial(_restore_blind, model, condition), [sigma])
-            except ValueError as error:
+            except Exception as error:  # a net or its engine may fail in any way
                 log.warning("%s on an edge blurred with sigma %g: %s", model.name, sigma, error)
         return scores
 
@@ -256,26 +266,24 @@ def _restore_blind(model: Model, condition: Condition, degraded: Image) -> Image
 
 
 def example_of(image: BenchmarkImage, condition: Condition, models: Mapping[str, Model]) -> Example:
-    """What every model that is made for the condition makes of one image."""
+    """What every model that is made for the condition makes of one image; one that fails is left out."""
     pair = make_pair(condition, read_image(image.path), image.name)
-    outputs = {
-        name: model.restore(pair, condition) for name, model in models.items() if model.applies_to(condition)
-    }
+    outputs = {}
+    for name, model in models.items():
+        if model.applies_to(condition):
+            try:
+                outputs[name] = model.restore(pair, condition)
+            except Exception as error:  # a net or its engine may fail in any way
+                log.warning("%s is not shown on %s/%s: %s", name, image.set, image.name, error)
     return Example(f"{image.set}/{image.name}", condition.name, pair.sharp, outputs)
 
 
-def _refuse_unmeasured(models: Mapping[str, Model], measured: Measured, asked: Sequence[Condition]) -> None:
+def _refuse_unmeasured(models: Mapping[str, Model], measured: Measured) -> None:
     seen = {row.model for row in measured.rows}
-    for name, model in models.items():
-        if name in seen:
-            continue
+    for name in models:
         reasons = [failure.reason for failure in measured.failures if failure.model == name]
-        if reasons:
+        if name not in seen and reasons:
             raise ValueError(f"{name} failed on every image: {reasons[0]}")
-        tracks = ", ".join(condition.name for condition in asked)
-        raise ValueError(
-            f"{name} (scale {model.scale}) is made for none of the conditions asked for: {tracks}"
-        )
 
 
 def _curves(facts: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, Path]]:

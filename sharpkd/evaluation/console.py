@@ -39,13 +39,17 @@ def print_benchmark(results: Mapping[str, Any], console: Console) -> None:
     models = results["models"]
     tracks = list(models[INPUT]["tracks"])
     cells = [
-        [name, *(_track_cell(entry["tracks"].get(track), track) for track in tracks), _harm(entry["tracks"])]
+        [
+            name,
+            *(_track_cell(entry["tracks"].get(track), track) for track in tracks),
+            _harm(entry["conditions"]),
+        ]
         for name, entry in models.items()
     ]
     _print(["model", *tracks, "harmed"], cells, console)
     console.print(
         f"{results[META]['images']} images; PSNR in dB (on luma for sr), gain over the input in brackets; "
-        "harmed: the share of results below the input",
+        "harmed: the share of results worse than the input, over all conditions but sharp and sr",
         highlight=False,
     )
 
@@ -106,13 +110,20 @@ def _track_cell(figures: Mapping[str, Any] | None, track: str) -> str:
     return f"{figures['psnr']:.2f} ({_signed(gain, 2)})"
 
 
-def _harm(tracks: Mapping[str, Mapping[str, Any]]) -> str:
-    shares = [
-        figures["harmed_share"]
-        for track, figures in tracks.items()
-        if track != SHARP and figures.get("harmed_share") is not None
+def harmed_share(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """Share of results worse than the input, over all images and conditions but ``sharp`` and ``sr``."""
+    counted = [
+        (figures["harmed_share"], figures["images"])
+        for condition, figures in conditions.items()
+        if condition.partition("/")[0] not in (SHARP, "sr")
     ]
-    return f"{fmean(shares):.0%}" if shares else "-"
+    images = sum(count for _, count in counted)
+    return sum(share * count for share, count in counted) / images if images else None
+
+
+def _harm(conditions: Mapping[str, Mapping[str, Any]]) -> str:
+    share = harmed_share(conditions)
+    return "-" if share is None else f"{share:.0%}"
 
 
 def _signed(value: float, digits: int = 3) -> str:

@@ -11,7 +11,17 @@ import torch
 
 from sharpkd import __version__
 
-PACKAGES = ("torch", "numpy", "pillow", "opencv-python-headless", "albumentations")
+PACKAGES = (
+    "torch",
+    "numpy",
+    "pillow",
+    "opencv-python-headless",
+    "albumentations",
+    "scikit-image",
+    "onnxruntime",
+    "spandrel",
+    "lpips",
+)
 
 
 def machine() -> dict[str, Any]:

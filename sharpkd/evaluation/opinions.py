@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sharpkd.evaluation.bradley_terry import BradleyTerry
 from sharpkd.evaluation.examples import Example
+from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.rating import make_rating_page
 from sharpkd.evaluation.rating_answers import score_answers
 
@@ -53,18 +54,14 @@ def write_page(examples: Sequence[Example], folder: Path, seed: int, settings: R
 def score(folder: Path, settings: RatingSettings) -> BradleyTerry:
     """Score the answers with the key in ``folder`` (else those beside the answers); write ``rating.csv``."""
     key = (folder / PAGE).with_name("rating_key.json")
-    found = score_answers([Path(path) for path in settings.answers], [key] if key.is_file() else [])
+    answers = [Path(path).expanduser() for path in as_list(settings.answers)]
+    found = score_answers(answers, [key] if key.is_file() else [])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows((model, *scores) for model, scores in found.scores.items())
     return found
-
-
-def as_facts(found: BradleyTerry) -> Mapping[str, dict[str, float]]:
-    """``{model: {"score", "low", "high"}}``, for ``metrics.json``."""
-    return {model: dict(zip(COLUMNS[1:], scores, strict=True)) for model, scores in found.scores.items()}
 
 
 def spread(count: int, limit: int) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import secrets
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -53,7 +54,7 @@ def make_rating_page(
     Args:
         examples: what is shown; the true images are not.
         out: the page; its folder is created.
-        seed: of the choice of pairs. The same examples and settings write the same page.
+        seed: of the choice of pairs. Beside its key, a page is written anew as it was.
         pairs_per_image: at most so many questions on one example; None asks about every pair of models.
         crop: side in pixels of the square shown, placed where the outputs differ most; None shows all.
 
@@ -72,7 +73,11 @@ def make_rating_page(
         )
     windows = {index: _window(examples[index], crop) for index in {pair[0] for pair in pairs}}
     shown = sorted({(index, name) for index, *names in pairs for name in names})
-    tokens = {one: _token(study, examples[one[0]].image, examples[one[0]].condition, one[1]) for one in shown}
+    key_file = out.with_name(f"{out.stem}_key.json")
+    secret = _secret(key_file, study)
+    tokens = {
+        (i, name): _token(secret, study, examples[i].image, examples[i].condition, name) for i, name in shown
+    }
     pictures = {tokens[i, name]: data_uri(examples[i].outputs[name][windows[i]]) for i, name in shown}
     trials = {
         _token(study, tokens[i, first], tokens[i, second]): sorted((tokens[i, first], tokens[i, second]))
@@ -95,6 +100,7 @@ def make_rating_page(
         )
     key = {
         "study": study,
+        "secret": secret,
         "seed": seed,
         "trials": trials,
         "images": {
@@ -104,9 +110,8 @@ def make_rating_page(
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     replace_file(out, page)
-    beside = out.with_name(f"{out.stem}_key.json")
-    replace_file(beside, json.dumps(key, indent=1) + "\n")
-    return RatingPage(out, beside, len(pairs))
+    replace_file(key_file, json.dumps(key, indent=1) + "\n")
+    return RatingPage(out, key_file, len(pairs))
 
 
 def _check(examples: Sequence[Example], pairs_per_image: int | None, crop: int | None) -> None:
@@ -147,6 +152,18 @@ def _study(examples: Sequence[Example], seed: int, pairs_per_image: int | None, 
             digest.update(repr(name).encode())
             digest.update(np.ascontiguousarray(pixels).tobytes())
     return _short(digest.hexdigest())
+
+
+def _secret(key_file: Path, study: str) -> str:
+    """Keeps the tokens from being worked out of public names. A study that is there keeps its own."""
+    if key_file.is_file():
+        try:
+            known = json.loads(key_file.read_text(encoding="utf-8"))
+        except json.JSONDecodeError:
+            known = {}  # it is written anew
+        if known.get("study") == study and isinstance(known.get("secret"), str):
+            return str(known["secret"])
+    return secrets.token_hex(16)
 
 
 def _token(*parts: str) -> str:

@@ -263,13 +263,18 @@ def _refuse_no_twins(cells: Sequence[Cell]) -> None:
                 )
 
 
+def _hear_interrupts() -> None:
+    # what a shell starts in the background is deaf to them, and so would be its children
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def _ended(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
 def _run(command: Sequence[str]) -> int:
     """Exit code of a command; on Ctrl-C or SIGTERM it is asked to save its state, and outlives nobody."""
-    process = subprocess.Popen(command, start_new_session=True)
+    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_hear_interrupts)
     before = signal.signal(signal.SIGTERM, _ended)
     try:
         return process.wait()

@@ -20,6 +20,7 @@ import torch
 from sharpkd.data.benchmark_guard import pixel_hash, sharpbench_hashes
 from sharpkd.data.images import UnreadableImage, read_image
 from sharpkd.evaluation.image_sets import BenchmarkImage
+from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import Model, ModelSpec
 from sharpkd.evaluation.protocols import Condition, make_pair
 from sharpkd.evaluation.row_cache import RowCache, Scores, hash_of_sources, key_of
@@ -30,6 +31,7 @@ from sharpkd.metrics.lpips import LPIPS, maybe_lpips
 log = logging.getLogger(__name__)
 
 SOURCES = (
+    "data/degradation",
     "data/degradation_maths",
     "data/images",
     "evaluation/protocols",
@@ -38,6 +40,9 @@ SOURCES = (
     "metrics",
 )
 """What decides the pixels that a model gets and the numbers that its output gives."""
+
+NET_SOURCES = ("nets", "evaluation/models", "evaluation/foreign_nets", "inference/engine")
+"""What decides beside its weights what a net makes of those pixels."""
 
 Progress = Callable[[int, int, str], None]
 """Called with (pairs done, pairs in all, what is measured)."""
@@ -125,13 +130,15 @@ def measure(
         RuntimeError: a worker was killed; what is measured is kept.
     """
     lpips = lpips or LPIPSSettings()
-    settings = f"{hash_of_sources(SOURCES)} {lpips.fingerprint}"
+    settings = f"{hash_of_sources(SOURCES)} {lpips.fingerprint} {machine()['versions']}"
+    net_settings = hash_of_sources(NET_SOURCES)
     caches = {spec.name: RowCache(cache_dir, spec.fingerprint) for spec in models}
     hashes, unreadable = _hashes(images)
     opened = {spec.name: open_model(spec) for spec in models}
 
-    def key(image: BenchmarkImage, condition: Condition) -> str:
-        return key_of(settings, hashes[image], image.name, repr(condition))
+    def key(spec: ModelSpec, image: BenchmarkImage, condition: Condition) -> str:
+        code = "" if spec.kind == "baseline" else net_settings
+        return key_of(settings, code, hashes[image], image.name, repr(condition))
 
     wanted = [
         (spec, image, condition)
@@ -142,7 +149,7 @@ def measure(
     ]
     tasks: dict[tuple[BenchmarkImage, Condition], list[ModelSpec]] = {}
     for spec, image, condition in wanted:
-        if caches[spec.name].get(key(image, condition)) is None:
+        if caches[spec.name].get(key(spec, image, condition)) is None:
             tasks.setdefault((image, condition), []).append(spec)
     failures: list[Failure] = []
     todo = [_Task(image, condition, tuple(specs), lpips) for (image, condition), specs in tasks.items()]
@@ -151,7 +158,8 @@ def measure(
             if isinstance(outcome, str):
                 failures.append(Failure(name, task.image.set, task.image.name, task.condition.name, outcome))
             else:
-                caches[name].keep(key(task.image, task.condition), outcome)
+                (spec,) = (spec for spec in task.models if spec.name == name)
+                caches[name].keep(key(spec, task.image, task.condition), outcome)
         if progress is not None:
             progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
     for failure in failures:
@@ -159,7 +167,7 @@ def measure(
     rows = [
         _row(spec.name, image, condition, scores)
         for spec, image, condition in wanted
-        if (scores := caches[spec.name].get(key(image, condition))) is not None
+        if (scores := caches[spec.name].get(key(spec, image, condition))) is not None
     ]
     known = sharpbench_hashes()
     altered = [f"{image.set}/{image.name}" for image, digest in hashes.items() if digest not in known]
@@ -257,7 +265,7 @@ def _measure(task: _Task) -> dict[str, Scores | str]:
         try:
             output = open_model(spec).restore(pair, task.condition)
             outcomes[spec.name] = score_pair(task.condition, output, pair.sharp, _lpips(task.lpips))
-        except (ValueError, RuntimeError, MemoryError) as error:
+        except Exception as error:  # a net or its engine may fail in any way
             outcomes[spec.name] = f"{type(error).__name__}: {error}".splitlines()[0]
     return outcomes
 

@@ -146,7 +146,7 @@ def _time_sizes(
             continue
         try:
             timings[_name(size)] = timing = _time_beside(model, size, repeats, seconds)
-        except (RuntimeError, MemoryError, ValueError) as error:  # most likely out of memory
+        except Exception as error:  # most likely out of memory, but an engine may fail in any way
             log.warning("%s cannot be timed at %s: %s", model.name, _name(size), error)
             per_pixel = float("inf")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -126,7 +127,10 @@ def test_wandb_itself_records_it_offline(monkeypatch: pytest.MonkeyPatch, tmp_pa
     target = {"_target_": "sharpkd.loggers.wandb.WandbLogger", "mode": "offline", "name": "quick"}
     publish_summary({"wandb": {**target, "run_dir": str(tmp_path)}}, summarise(ROWS, {}))
     (record,) = (tmp_path / "wandb").glob("offline-run-*/run-*.wandb")
-    content = record.read_bytes()
+    # a process of wandb's own writes the file, and may be behind
+    until = time.monotonic() + 60
+    while b"harm_p95_db" not in (content := record.read_bytes()) and time.monotonic() < until:
+        time.sleep(0.1)
     assert b"student/gaussian/gain_psnr" in content
     assert b"harm_p95_db" in content
     (table,) = (tmp_path / "wandb").glob("offline-run-*/files/media/table/*.table.json")
