@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from sharpkd.evaluation.console import harmed_share
+
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 SETS = ("Set14", "Kodak24")
@@ -75,6 +77,27 @@ def data_speed_table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sharpbench_table(results: dict[str, Any]) -> str:
+    """PSNR by track with the gain over the input, and the share harmed as Markdown."""
+    tracks = list(results["models"]["input"]["tracks"])
+    lines = ["| model | " + " | ".join([*tracks, "harmed"]) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(tracks) + 1))
+    for name, entry in results["models"].items():
+        cells = [
+            name.replace("_scratch", ", from scratch").replace("_distill", ", distilled").replace("_", " ")
+        ]
+        for track in tracks:
+            figures = entry["tracks"].get(track)
+            gain = (
+                "" if figures is None or figures["gain_psnr"] is None else f" ({figures['gain_psnr']:+.2f})"
+            )
+            cells.append("" if figures is None else f"{figures['psnr']:.2f}{'' if name == 'input' else gain}")
+        share = harmed_share(entry["conditions"])
+        cells.append("" if name == "input" or share is None else f"{share:.0%}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def committed_tables() -> dict[str, str]:
     """README's tables by the name of their markers, as the committed files give them."""
     real = HERE / "real_input"
@@ -82,7 +105,13 @@ def committed_tables() -> dict[str, str]:
     with (real / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     speed = json.loads((HERE / "data_speed" / "data_speed.json").read_text())
-    return {"real-input": table(results), "sweep": sweep_table(rows), "data-speed": data_speed_table(speed)}
+    bench = json.loads((HERE / "sharpbench" / "metrics.json").read_text())
+    return {
+        "real-input": table(results),
+        "sweep": sweep_table(rows),
+        "sharpbench": sharpbench_table(bench),
+        "data-speed": data_speed_table(speed),
+    }
 
 
 def main() -> None:
