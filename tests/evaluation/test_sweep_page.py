@@ -58,5 +58,15 @@ if CHROMIUM:
             dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
             page.emulate_media(color_scheme="light")
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
+            # beside each other, no chart is wider than its card
+            page.set_viewport_size({"width": 1280, "height": 800})
+            page.reload()
+            page.wait_for_selector("#curves .main-svg")
+            widths = page.evaluate(
+                "[...document.querySelectorAll('#effects .js-plotly-plot')]"
+                ".map(chart => [chart._fullLayout.width, chart.clientWidth])"
+            )
+            assert len(widths) >= 2
+            assert all(drawn == card for drawn, card in widths), widths
             browser.close()
         assert problems == []
