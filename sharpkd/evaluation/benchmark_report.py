@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpkd.evaluation.baselines import BASELINES
+from sharpkd.evaluation.baselines import BASELINES, looks_at_the_truth
 from sharpkd.evaluation.example_pictures import show_examples
 from sharpkd.evaluation.examples import Example
 from sharpkd.evaluation.page import asset, fill, plotly_script, replace_file, script_json, thinned
 from sharpkd.evaluation.rows import INPUT, Row
-from sharpkd.evaluation.summary import SHARP
+from sharpkd.evaluation.summary import GROUPS, SHARP
 from sharpkd.evaluation.sweep_jobs import read_series, shown_first
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 LIMIT_BYTES = 14_500_000
 """A page of more than 15 MB is not opened from a mail or on a phone; pictures give way first."""
 POINTS = 400
-GROUPS = ("tracks", "conditions", "sets", "domains")
 METRICS = ("psnr", "ssim", "lpips")
 DIGITS = {"psnr": 3, "ssim": 5, "lpips": 5}
 SCRIPTS = ("figures.js", "tables.js", "charts.js", "pictures.js")
@@ -139,7 +138,7 @@ def _model(name: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         if name == INPUT
         else entry.get("kind") or ("model" if baseline is None else "baseline"),
         # it knows what no user knows: the blur, or even the sharp image
-        "told": baseline is not None and (baseline.told_blur or name.endswith("-oracle")),
+        "told": baseline is not None and (baseline.told_blur or looks_at_the_truth(name)),
         "facts": facts,
         **{group: entry.get(group, {}) for group in GROUPS},
     }

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from sharpkd.data.images import read_image
+from sharpkd.evaluation.baselines import looks_at_the_truth
 from sharpkd.evaluation.benchmark_report import write_benchmark_report
 from sharpkd.evaluation.edges import EdgeScore, measure_edges
 from sharpkd.evaluation.examples import Example
-from sharpkd.evaluation.folder_evaluation import META, machine
 from sharpkd.evaluation.image_sets import BenchmarkImage, MissingSet, find_images_of
+from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import CURVES, Model, ModelSpec, specs_of
 from sharpkd.evaluation.opinions import spread
 from sharpkd.evaluation.protocols import TRACKS, Condition, Image, Pair, conditions, make_pair
-from sharpkd.evaluation.rows import INPUT, write_rows
+from sharpkd.evaluation.rows import INPUT, META, write_rows
 from sharpkd.evaluation.sharpbench import LPIPSSettings, Measured, Progress, measure, open_model
 from sharpkd.evaluation.speed import measure_speed
 from sharpkd.evaluation.summary import summarise
@@ -27,9 +28,6 @@ from sharpkd.evaluation.worst_cases import worst_cases
 from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
-
-CHEATS = ("unsharp-oracle", "wiener-oracle")
-"""Baselines that look at the sharp image."""
 
 
 class SharpBench:
@@ -225,7 +223,7 @@ class SharpBench:
     def _edges(self, model: Model) -> list[EdgeScore]:
         """Scores on synthetic edges; none of a model that enlarges, or that has to see the sharp image."""
         told = [_blur(sigma) for sigma in self.edges]
-        if model.name in CHEATS or not all(model.applies_to(condition) for condition in told):
+        if looks_at_the_truth(model.name) or not all(model.applies_to(condition) for condition in told):
             return []
         scores = []
         for condition, sigma in zip(told, self.edges, strict=True):

@@ -11,9 +11,9 @@ from rich.table import Table
 
 from sharpkd.evaluation.bradley_terry import BradleyTerry
 from sharpkd.evaluation.compare import ComparedFolders
-from sharpkd.evaluation.folder_evaluation import META, table_of
+from sharpkd.evaluation.folder_evaluation import table_of
 from sharpkd.evaluation.report import format_value
-from sharpkd.evaluation.rows import INPUT
+from sharpkd.evaluation.rows import INPUT, META
 from sharpkd.evaluation.summary import SHARP
 
 WIDE = 200

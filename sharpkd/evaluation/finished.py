@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
-from sharpkd.evaluation.rows import COLUMNS, INPUT, Row, read_rows
+from sharpkd.evaluation.rows import COLUMNS, INPUT, META, Row, read_rows
 
 FOLDER = "folder"
 """Set, track and condition of the rows of an evaluation on a folder of images."""
 FOLDER_COLUMNS = ("image", "model", "psnr", "ssim", "psnr_y", "ssim_y", "lpips")
-META = "_meta"
 SAME_DB = 1e-4
 """Two machines differ by less on the same output; another net's by more on some image."""
 

@@ -22,6 +22,7 @@ from sharpkd.evaluation.models import Model
 from sharpkd.evaluation.pictures import Pixels, Tile, from_pixels, side_by_side, to_pixels
 from sharpkd.evaluation.protocols import Condition, Pair
 from sharpkd.evaluation.report import Comparison, write_report
+from sharpkd.evaluation.rows import INPUT, META
 from sharpkd.evaluation.speed import frame_milliseconds
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.functional.colour import rgb_to_y
@@ -35,8 +36,6 @@ from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
 
-INPUT = "input"
-META = "_meta"
 METRICS = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips")
 RANKS = ("best", "median", "worst")
 SSIM_SIDE = 11

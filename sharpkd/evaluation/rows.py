@@ -11,6 +11,10 @@ INPUT = "input"
 """Name of the model whose output is the degraded image as it is (enlarged by bicubic where scale > 1)."""
 
 
+META = "_meta"
+"""Key of what ``metrics.json`` tells beside the models: versions, conditions, what is missing."""
+
+
 @dataclass(frozen=True)
 class Row:
     """One model's result on one image under one condition.
@@ -72,4 +76,4 @@ def _row(cells: dict[str, str], where: str) -> Row:
             values[name] = float(cells[name]) if cells[name] else None
         except (TypeError, ValueError) as error:
             raise ValueError(f"{where}: {name} is {cells[name]!r}; expected a number") from error
-    return Row(**values)  # type: ignore[arg-type]
+    return Row(**values)  # type: ignore[arg-type]  # each value has its column's type by now

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sharpkd.evaluation.rows import INPUT
 from sharpkd.evaluation.scoreboard_cells import SCRATCH
 from sharpkd.evaluation.statistics import MeanInterval, mean_interval, paired
 
 ALL = "all"
-INPUT = "input"
 TEACHER = "teacher"
 WORTH_KEEPING_DB = 1.0
 

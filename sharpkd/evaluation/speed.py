@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import torch
 
-from sharpkd.evaluation.baselines import BASELINES
+from sharpkd.evaluation.baselines import looks_at_the_truth
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import BaselineModel, Model, NetModel
 from sharpkd.evaluation.protocols import Condition, Pair
@@ -104,7 +104,7 @@ def frame_milliseconds(model: Model, size: tuple[int, int], repeats: int = 5) ->
 
 
 def _can_be_used(model: Model) -> bool:
-    return model.name != INPUT and not (model.name in BASELINES and model.name.endswith("-oracle"))
+    return model.name != INPUT and not looks_at_the_truth(model.name)
 
 
 def _enhanced_cnn() -> Model:
