@@ -19,7 +19,7 @@ from sharpkd.config import ConfigError, compose
 from sharpkd.data.degradation import GaussianBlur, degrade, name_seed
 from sharpkd.data.images import read_image
 from sharpkd.data.sample import SampleSource
-from sharpkd.evaluation.folder_evaluation import evaluate_folder
+from sharpkd.evaluation.folder.evaluation import evaluate_folder
 from sharpkd.inference.image_io import Picture, write_picture
 from sharpkd.inference.sharpener import Sharpener
 from sharpkd.train import train

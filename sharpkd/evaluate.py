@@ -21,8 +21,10 @@ from torch import nn
 
 from sharpkd.checkpoint import load_net
 from sharpkd.config import ConfigError, entry, instantiate
-from sharpkd.evaluation.benchmark_run import SharpBench
-from sharpkd.evaluation.compare import ComparedFolders, compare_folders
+from sharpkd.evaluation.benchmark.run import SharpBench
+from sharpkd.evaluation.benchmark.runner import LPIPSSettings, Progress
+from sharpkd.evaluation.comparison.compare import ComparedFolders, compare_folders
+from sharpkd.evaluation.comparison.publish import publish_comparison, publish_folder_results, publish_summary
 from sharpkd.evaluation.console import (
     console_of_results,
     mean_gain,
@@ -31,12 +33,10 @@ from sharpkd.evaluation.console import (
     print_opinions,
     print_results,
 )
-from sharpkd.evaluation.folder_evaluation import INPUT, META, evaluate_folder
+from sharpkd.evaluation.folder.evaluation import INPUT, META, evaluate_folder
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import Model, ModelSpec, specs_of
-from sharpkd.evaluation.opinions import RatingSettings, score, write_page
-from sharpkd.evaluation.publish import publish_comparison, publish_folder_results, publish_summary
-from sharpkd.evaluation.sharpbench import LPIPSSettings, Progress
+from sharpkd.evaluation.rating.opinions import RatingSettings, score, write_page
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)

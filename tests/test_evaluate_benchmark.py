@@ -16,9 +16,9 @@ from PIL import Image
 
 from sharpkd.config import ConfigError, compose
 from sharpkd.evaluate import compare, evaluate, evaluate_benchmark, main
-from sharpkd.evaluation.benchmark_run import example_of
+from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
+from sharpkd.evaluation.benchmark.run import example_of
 from sharpkd.evaluation.console import mean_gain
-from sharpkd.evaluation.image_sets import BenchmarkImage
 from sharpkd.evaluation.models import specs_of
 from sharpkd.evaluation.protocols import conditions
 from sharpkd.evaluation.rows import read_rows
@@ -130,7 +130,9 @@ def test_a_page_for_raters_and_their_answers(
 def test_the_second_time_only_reads(
     evaluated: tuple[Path, dict[str, Any]], root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sharpkd.evaluation.sharpbench._measure", lambda task: pytest.fail("measured again"))
+    monkeypatch.setattr(
+        "sharpkd.evaluation.benchmark.runner._measure", lambda task: pytest.fail("measured again")
+    )
     results = evaluate_benchmark(
         config(
             evaluated[0].parent,

@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sharpkd.data.batch import Batch
-from sharpkd.evaluation.pictures import Pixels, Tile, Window, most_changed_window, side_by_side, to_pixels
+from sharpkd.evaluation.pages.pictures import (
+    Pixels,
+    Tile,
+    Window,
+    most_changed_window,
+    side_by_side,
+    to_pixels,
+)
 from sharpkd.loggers.base import RunLogger
 
 

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sharpkd.evaluation.sweep_report import write_sweep_report
+from sharpkd.evaluation.sweeps.report import write_sweep_report
 from sharpkd.runs.folder import write_json
 
 __all__ = ["SweepSummary"]

@@ -9,12 +9,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sharpkd.evaluation.bradley_terry import BradleyTerry
-from sharpkd.evaluation.compare import ComparedFolders
-from sharpkd.evaluation.folder_evaluation import table_of
-from sharpkd.evaluation.report import format_value
+from sharpkd.evaluation.benchmark.summary import SHARP
+from sharpkd.evaluation.comparison.compare import ComparedFolders
+from sharpkd.evaluation.folder.evaluation import table_of
+from sharpkd.evaluation.folder.report import format_value
+from sharpkd.evaluation.rating.bradley_terry import BradleyTerry
 from sharpkd.evaluation.rows import INPUT, META
-from sharpkd.evaluation.summary import SHARP
 
 WIDE = 200
 """Columns where there is no terminal: a log has room for every figure."""

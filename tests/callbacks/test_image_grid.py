@@ -15,7 +15,7 @@ from torch import nn
 
 from sharpkd.callbacks.image_grid import ImageGrid
 from sharpkd.data.batch import Batch
-from sharpkd.evaluation.pictures import Tile
+from sharpkd.evaluation.pages.pictures import Tile
 from sharpkd.loggers.base import RunLogger
 
 Fit = Callable[..., pl.Trainer]

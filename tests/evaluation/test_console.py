@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sharpkd.evaluation.bradley_terry import bradley_terry
 from sharpkd.evaluation.console import console_of_results, mean_gain, print_benchmark, print_opinions
+from sharpkd.evaluation.rating.bradley_terry import bradley_terry
 
 TRACKS = ("gaussian", "noisy", "lowres", "conference", "sharp", "sr")
 

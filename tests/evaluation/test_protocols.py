@@ -14,7 +14,7 @@ from PIL import Image as pillow  # noqa: N813
 from scipy.ndimage import gaussian_filter
 
 from sharpkd.data.images import read_image
-from sharpkd.evaluation.image_sets import find_images_of
+from sharpkd.evaluation.benchmark.image_sets import find_images_of
 from sharpkd.evaluation.protocols import TRACKS, Condition, Image, Pair, conditions, enlarged, make_pair
 
 ALL = {condition.name: condition for condition in conditions()}

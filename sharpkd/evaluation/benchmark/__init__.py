@@ -1,0 +1,1 @@
+"""SharpBench: its images, the run over them, and the report."""

@@ -1,0 +1,288 @@
+"""Measure models on SharpBench: every image of every set under every condition, in parallel, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import cv2
+import torch
+
+from sharpkd.data.benchmark_guard import pixel_hash, sharpbench_hashes
+from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
+from sharpkd.evaluation.benchmark.row_cache import RowCache, Scores, hash_of_sources, key_of
+from sharpkd.evaluation.machine import machine
+from sharpkd.evaluation.models import Model, ModelSpec
+from sharpkd.evaluation.protocols import Condition, make_pair
+from sharpkd.evaluation.rows import Row
+from sharpkd.evaluation.scores import score_pair
+from sharpkd.metrics.lpips import LPIPS, maybe_lpips
+
+log = logging.getLogger(__name__)
+
+SOURCES = (
+    "data/degradation",
+    "data/degradation_maths",
+    "data/images",
+    "evaluation/protocols",
+    "evaluation/scores",
+    "functional",
+    "metrics",
+)
+"""What decides the pixels that a model gets and the numbers that its output gives."""
+
+NET_SOURCES = ("nets", "evaluation/models", "evaluation/foreign_nets", "inference/engine")
+"""What decides beside its weights what a net makes of those pixels."""
+
+Progress = Callable[[int, int, str], None]
+"""Called with (pairs done, pairs in all, what is measured)."""
+
+
+@dataclass(frozen=True)
+class LPIPSSettings:
+    """Backbone and its weight file; without the file the column stays blank."""
+
+    backbone: str = "squeeze"
+    weights: str | None = None
+
+    def build(self) -> LPIPS | None:
+        """The metric, or None where the weights are not there."""
+        return maybe_lpips(self.backbone, self.weights)
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart what gives other numbers."""
+        path = Path(self.weights) if self.weights else None
+        if path is None or not path.is_file():
+            return "none"
+        return f"{self.backbone} {hashlib.sha256(path.read_bytes()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A model could not be measured on one pair."""
+
+    model: str
+    set: str
+    image: str
+    condition: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Every row that could be measured, and what could not.
+
+    Attributes:
+        rows: conditions and images in the benchmark's order.
+        failures: models on pairs.
+        unreadable: files, each with the reason.
+        altered: images whose pixels are not those of the benchmark's own copy.
+    """
+
+    rows: list[Row]
+    failures: list[Failure]
+    unreadable: list[str]
+    altered: list[str]
+
+
+@dataclass(frozen=True)
+class _Task:
+    image: BenchmarkImage
+    condition: Condition
+    models: tuple[ModelSpec, ...]
+    lpips: LPIPSSettings
+
+
+def measure(
+    models: Sequence[ModelSpec],
+    images: Sequence[BenchmarkImage],
+    conditions: Sequence[Condition],
+    cache_dir: Path,
+    *,
+    lpips: LPIPSSettings | None = None,
+    workers: int | None = None,
+    progress: Progress | None = None,
+) -> Measured:
+    """Scores of every model on every image under every condition that it is made for.
+
+    Args:
+        models: names must differ.
+        images: of the benchmark's sets.
+        conditions: see :func:`sharpkd.evaluation.protocols.conditions`.
+        cache_dir: scores measured before are read from here, new ones added at once.
+        lpips: without it the LPIPS column stays blank.
+        workers: processes; None for one a core, 0 for none beside this one.
+        progress: told after each pair.
+
+    Raises:
+        ValueError: no image can be read.
+        RuntimeError: a worker was killed; what is measured is kept.
+    """
+    lpips = lpips or LPIPSSettings()
+    settings = f"{hash_of_sources(SOURCES)} {lpips.fingerprint} {machine()['versions']}"
+    net_settings = hash_of_sources(NET_SOURCES)
+    caches = {spec.name: RowCache(cache_dir, spec.fingerprint) for spec in models}
+    hashes, unreadable = _hashes(images)
+    opened = {spec.name: open_model(spec) for spec in models}
+
+    def key(spec: ModelSpec, image: BenchmarkImage, condition: Condition) -> str:
+        code = "" if spec.kind == "baseline" else net_settings
+        return key_of(settings, code, hashes[image], image.name, repr(condition))
+
+    wanted = [
+        (spec, image, condition)
+        for condition in conditions
+        for image in hashes
+        for spec in models
+        if opened[spec.name].applies_to(condition)
+    ]
+    tasks: dict[tuple[BenchmarkImage, Condition], list[ModelSpec]] = {}
+    for spec, image, condition in wanted:
+        if caches[spec.name].get(key(spec, image, condition)) is None:
+            tasks.setdefault((image, condition), []).append(spec)
+    failures: list[Failure] = []
+    todo = [_Task(image, condition, tuple(specs), lpips) for (image, condition), specs in tasks.items()]
+    for done, (task, outcomes) in enumerate(_run(todo, workers), start=1):
+        for name, outcome in outcomes.items():
+            if isinstance(outcome, str):
+                failures.append(Failure(name, task.image.set, task.image.name, task.condition.name, outcome))
+            else:
+                (spec,) = (spec for spec in task.models if spec.name == name)
+                caches[name].keep(key(spec, task.image, task.condition), outcome)
+        if progress is not None:
+            progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
+    for failure in failures:
+        log.warning("%s failed on %s/%s, %s: %s", *vars(failure).values())
+    rows = [
+        _row(spec.name, image, condition, scores)
+        for spec, image, condition in wanted
+        if (scores := caches[spec.name].get(key(spec, image, condition))) is not None
+    ]
+    known = sharpbench_hashes()
+    altered = [f"{image.set}/{image.name}" for image, digest in hashes.items() if digest not in known]
+    if altered:
+        log.warning("%d image(s) are not the benchmark's own, starting with %s", len(altered), altered[0])
+    return Measured(rows, failures, unreadable, altered)
+
+
+def _hashes(images: Iterable[BenchmarkImage]) -> tuple[dict[BenchmarkImage, str], list[str]]:
+    """Pixel hash of every readable image, and why the others cannot be read."""
+    hashes, unreadable = {}, []
+    for image in images:
+        try:
+            hashes[image] = pixel_hash(read_image(image.path))
+        except UnreadableImage as error:
+            log.warning("left out: %s", error)
+            unreadable.append(str(error))
+    if not hashes:
+        raise ValueError(f"no benchmark image can be read, starting with {(unreadable or ['none given'])[0]}")
+    return hashes, unreadable
+
+
+def _row(model: str, image: BenchmarkImage, condition: Condition, scores: Scores) -> Row:
+    names = {"set": image.set, "image": image.name, "domain": image.domain or ""}
+    return Row(
+        model=model,
+        track=condition.track,
+        condition=condition.name,
+        psnr=_known(scores["psnr"]),
+        ssim=scores["ssim"],
+        psnr_y=_known(scores["psnr_y"]),
+        lpips=scores["lpips"],
+        **names,
+    )
+
+
+def _known(value: float | None) -> float:
+    if value is None:
+        raise ValueError("a kept score has no PSNR; remove the cache folder and measure again")
+    return value
+
+
+def _run(tasks: Sequence[_Task], workers: int | None) -> Iterator[tuple[_Task, Mapping[str, Scores | str]]]:
+    count = min(available_cores() if workers is None else workers, len(tasks))
+    if count == 0:
+        for task in tasks:
+            yield task, _measure(task)
+        return
+    yield from _run_in_processes(tasks, count)
+
+
+def _run_in_processes(
+    tasks: Sequence[_Task], count: int
+) -> Iterator[tuple[_Task, Mapping[str, Scores | str]]]:
+    # spawned: a forked child of a process that has run torch's threads can hang
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
+    waiting = iter(tasks)
+    running: dict[Future[Mapping[str, Scores | str]], _Task] = {}
+    try:
+        while True:
+            # few at a time: an interrupted run then has little to give up
+            for task in waiting:
+                running[executor.submit(_measure, task)] = task
+                if len(running) >= 2 * count:
+                    break
+            if not running:
+                break
+            for future in wait(running, return_when=FIRST_COMPLETED).done:
+                yield running.pop(future), future.result()
+    except BrokenProcessPool as error:
+        raise RuntimeError(
+            "a worker was killed, perhaps for want of memory; what was measured is kept, "
+            "and the same command goes on from there (benchmark.workers=1 needs less memory)"
+        ) from error
+    finally:
+        processes = list((executor._processes or {}).values()) if running else []
+        executor.shutdown(wait=not running, cancel_futures=True)
+        for process in processes:
+            process.terminate()
+
+
+def _start_worker() -> None:
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    # Ctrl-C reaches every process of the terminal; the parent alone decides what it means
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _measure(task: _Task) -> dict[str, Scores | str]:
+    """Scores by model, or in their place the reason why there are none."""
+    pair = make_pair(task.condition, read_image(task.image.path), task.image.name)
+    outcomes: dict[str, Scores | str] = {}
+    for spec in task.models:
+        try:
+            output = open_model(spec).restore(pair, task.condition)
+            outcomes[spec.name] = score_pair(task.condition, output, pair.sharp, _lpips(task.lpips))
+        except Exception as error:  # a net or its engine may fail in any way
+            outcomes[spec.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+    return outcomes
+
+
+@cache
+def open_model(spec: ModelSpec) -> Model:
+    """The model, opened once a process."""
+    return spec.open()
+
+
+@cache
+def _lpips(settings: LPIPSSettings) -> LPIPS | None:
+    return settings.build()
+
+
+def available_cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -1,0 +1,1 @@
+"""Measuring nets on folders of images."""

@@ -1,0 +1,1 @@
+"""What every self-contained HTML page shares."""

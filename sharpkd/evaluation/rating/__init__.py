@@ -1,0 +1,1 @@
+"""Asking people: blind pairs of pictures, and scores from the answers."""

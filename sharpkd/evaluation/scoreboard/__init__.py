@@ -1,0 +1,1 @@
+"""Students of several distillation methods beside twins without a teacher."""

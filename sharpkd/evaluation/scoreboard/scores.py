@@ -1,0 +1,88 @@
+"""Measuring nets for a scoreboard: each file of weights once on the same images."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from sharpkd.checkpoint import LoadedNet, file_sha256
+from sharpkd.data.images import find_images
+from sharpkd.evaluation.folder.evaluation import FolderEvaluation, score
+from sharpkd.evaluation.scoreboard.table import INPUT, ImageScores
+from sharpkd.runs.folder import write_json
+
+METRICS = ("psnr", "ssim")
+
+
+class Scoring:
+    """Scores of nets on folders of images, kept in a file beside the weights.
+
+    Args:
+        folders: of images; the last part of the path names the set.
+        degradation: any albumentations transform; seeded by each image's name.
+        scale: how many times smaller the degraded image is.
+        use_condition: tell the nets what the degradation did.
+
+    Raises:
+        FileNotFoundError: a folder or its images are missing.
+    """
+
+    def __init__(
+        self, folders: Mapping[str, Path], degradation: Any, scale: int = 1, use_condition: bool = False
+    ) -> None:
+        self.sets = {name: _images(folder) for name, folder in folders.items()}
+        self.degradation = degradation
+        self.scale = scale
+        self.use_condition = use_condition
+        files = {name: [file_sha256(path) for path in paths] for name, paths in self.sets.items()}
+        settings = [files, repr(degradation), scale, use_condition]
+        self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
+
+    def of(self, loaded: LoadedNet, name: str, kept: Path) -> dict[str, ImageScores]:
+        """Scores of the degraded images (``input``) and of a net, from ``kept`` where they are there.
+
+        Args:
+            loaded: the net; scores of other weights or images are measured anew.
+            name: of the net in the result.
+            kept: JSON file.
+
+        Raises:
+            UnreadableImage: a file cannot be read.
+        """
+        key = f"{loaded.sha256} {self._key}"
+        if kept.is_file():
+            content = json.loads(kept.read_text(encoding="utf-8"))
+            if content["key"] == key:
+                return content["scores"]
+        scores: dict[str, ImageScores] = {INPUT: {}, name: {}}
+        for group, paths in self.sets.items():
+            measured = self._measure({name: loaded.net}, paths)
+            for who in scores:
+                scores[who] = {**scores[who], group: {image: of[who] for image, of in measured.items()}}
+        write_json(kept, {"key": key, "scores": scores})
+        return scores
+
+    def _measure(
+        self, nets: Mapping[str, nn.Module], paths: list[Path]
+    ) -> dict[str, dict[str, dict[str, float | None]]]:
+        evaluation = FolderEvaluation(nets, paths, self.degradation, self.scale, self.use_condition)
+        found = {}
+        for index, image in enumerate(evaluation.names):
+            sharp, versions = evaluation.restored(index)
+            scores = {who: score(output, sharp) for who, output in versions.items()}
+            found[image] = {who: {metric: of[metric] for metric in METRICS} for who, of in scores.items()}
+        return found
+
+
+def _images(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"eval_dirs: there is no folder {folder.absolute()}")
+    files = find_images(folder)
+    if not files:
+        raise FileNotFoundError(f"eval_dirs: no image in {folder.absolute()}")
+    return files
