@@ -159,6 +159,18 @@ class ImageDataModule(pl.LightningDataModule):
             persistent_workers=self.workers > 0,
         )
 
+    def pixel_hashes(self) -> tuple[list[str], list[str]]:
+        """Of the images trained on and of those validated on, in their order; decodes what is not decoded.
+
+        See :func:`sharpkd.data.benchmark_guard.pixel_hash`.
+
+        Raises:
+            ValueError: a training image belongs to the benchmark, or ``strict`` and an image is unusable.
+            FileNotFoundError: there is no usable image.
+        """
+        self.prepare_data()
+        return self._train_images().pixel_hashes, self._val_images().pixel_hashes
+
     @property
     def _pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"

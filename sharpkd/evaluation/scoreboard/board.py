@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,20 @@ from rich.table import Table
 
 from sharpkd.checkpoint import LoadedNet, load_net
 from sharpkd.config import ConfigError
-from sharpkd.evaluation.folder.evaluation import machine
-from sharpkd.evaluation.scoreboard.cells import (
+from sharpkd.evaluation.machine import machine
+from sharpkd.evaluation.model_names import as_list
+from sharpkd.evaluation.scoreboard.cells import Cell, changed_settings, plan_cells, refuse_other_settings
+from sharpkd.evaluation.scoreboard.images import hold_to_images, refuse_measured_images, training_hashes
+from sharpkd.evaluation.scoreboard.methods import (
     SCRATCH,
-    Cell,
-    changed_settings,
+    MethodSetting,
     literal,
     methods_of,
-    plan_cells,
-    refuse_other_settings,
     seeds_of,
     student_overrides,
-    train_cell,
 )
 from sharpkd.evaluation.scoreboard.page import CellReport, method_cells, write_page
+from sharpkd.evaluation.scoreboard.processes import train_cell
 from sharpkd.evaluation.scoreboard.scores import Scoring
 from sharpkd.evaluation.scoreboard.table import (
     INPUT,
@@ -74,15 +75,15 @@ class DistillationScoreboard:
         self,
         student: str | dict[str, Any],
         teacher: str | None,
-        methods: list[str | dict[str, list[str]]],
+        methods: MethodSetting | list[MethodSetting],
         seeds: int | list[int],
         steps: int,
         train_dir: str | list[str] | None,
-        eval_dirs: list[str],
+        eval_dirs: str | list[str],
         degradation: Any,
         delta: float | None = None,
-        train: list[str] | None = None,
-        settings: list[str] | None = None,
+        train: str | list[str] | None = None,
+        settings: str | list[str] | None = None,
         roots: dict[str, str] | None = None,
     ) -> None:
         if teacher is None:
@@ -91,8 +92,9 @@ class DistillationScoreboard:
         self.seeds = seeds_of(seeds)
         self.steps = steps
         self.degradation = degradation
-        self.eval_dirs = {Path(name).expanduser().name: Path(name).expanduser() for name in eval_dirs}
-        if not eval_dirs or len(self.eval_dirs) < len(eval_dirs):
+        folders = [Path(name).expanduser() for name in as_list(eval_dirs)]
+        self.eval_dirs = {folder.absolute().name: folder for folder in folders}
+        if not folders or len(self.eval_dirs) < len(folders):
             raise ValueError(f"eval_dirs must be folders with different names, got {eval_dirs}")
         self.teacher = Path(teacher).expanduser().absolute()
         self.taught = [f"teacher.path={literal(self.teacher)}"]
@@ -100,10 +102,9 @@ class DistillationScoreboard:
         self.common = [f"paths.{name}={literal(path)}" for name, path in (roots or {}).items()]
         self.common += [*student_overrides(student), f"trainer.max_steps={steps}"]
         if train_dir is not None:
-            given = [train_dir] if isinstance(train_dir, str) else train_dir
-            folders = [Path(folder).expanduser().absolute() for folder in given]
-            self.common += ["data=folder", f"data.train_dir={literal(folders)}"]
-        self.common += [*(settings or []), *(train or [])]
+            photos = [Path(folder).expanduser().absolute() for folder in as_list(train_dir)]
+            self.common += ["data=folder", f"data.train_dir={literal(photos)}"]
+        self.common += [*as_list(settings), *as_list(train)]
 
     def run(self, folder: Path) -> float:
         """Train what is not there yet; write ``scoreboard.csv``, ``.html``, ``.json`` and ``cells.csv``.
@@ -111,46 +112,57 @@ class DistillationScoreboard:
         They are written after every cell. A cell that fails is left for the next call, the others go on.
 
         Returns:
-            The largest mean difference to ``scratch`` of a method, in dB; nan without one.
+            The largest mean difference to ``scratch`` of a method on all images, in dB; nan without one.
 
         Raises:
-            FileNotFoundError: the teacher, a folder or its images are missing.
-            RunFolderError: a cell in the folder was trained with other settings.
+            FileNotFoundError: a teacher, a folder or its images are missing.
+            RunFolderError: a cell in the folder was trained with other settings or on other images.
+            ConfigError: an image measured on is trained on.
             ChildProcessError: cells failed; the scoreboard shows the others.
         """
         if not self.teacher.is_file():
             raise FileNotFoundError(f"teacher={self.teacher}: no such file")
         cells = plan_cells(folder, self.methods, self.seeds, self.common, self.taught)
-        refuse_other_settings(cells, self.teacher)
+        refuse_other_settings(cells)
         config = cells[0].config
         scoring = Scoring(self.eval_dirs, self.degradation, config.task.scale, config.module.use_condition)
         teacher = load_net(self.teacher, config.runtime.trusted_packages)
-        reference = scoring.of(teacher, TEACHER, folder / "reference.json")
         facts = self._facts(cells, teacher)
+        facts["training_images"] = self._hold_images(folder, cells, scoring)
+        reference = scoring.of(teacher, TEACHER, folder / "reference.json")
         facts["images"] = {name: len(images) for name, images in reference[INPUT].items()}
         reports = [CellReport(cell.method, cell.seed) for cell in cells]
         lines: list[Line] = []
-        for number, (cell, report) in enumerate(zip(cells, reports, strict=True), start=1):
-            if not cell.finished():
-                log.info("training %d of %d: %s, seed %d", number, len(cells), cell.method, cell.seed)
-                try:
-                    report.error = train_cell(cell)
-                except KeyboardInterrupt:
-                    log.warning("interrupted; the same command goes on from here")
-                    raise
-            if report.error:
-                log.warning("%s, seed %d failed: %s", cell.method, cell.seed, report.error)
-            else:
-                student = load_net(cell.folder.weights_file, config.runtime.trusted_packages)
-                scores = scoring.of(student, STUDENT, cell.folder.path / "scores.json")[STUDENT]
-                report.trained = Trained(cell.method, cell.seed, scores, cell.seconds())
-                facts["parameters"] = count_parameters(student.net)
+
+        def write() -> None:
             trained = [report.trained for report in reports if report.trained]
-            lines = lines_of(trained, list(self.methods), reference)
+            lines[:] = lines_of(trained, list(self.methods), reference, self._own_teachers(cells))
             write_lines(folder / "scoreboard.csv", lines)
             write_cells(folder / "cells.csv", trained)
             write_json(folder / "scoreboard.json", facts)
             write_page(folder / "scoreboard.html", lines, reports, facts)
+
+        pairs = list(zip(cells, reports, strict=True))
+        # what is there is read first: a page never shows less than the one before
+        for cell, report in pairs:
+            if cell.finished():
+                _measure(cell, report, scoring, facts)
+        write()
+        for number, (cell, report) in enumerate(pairs, start=1):
+            if cell.finished():
+                continue
+            log.info("training %d of %d: %s, seed %d", number, len(cells), cell.method, cell.seed)
+            try:
+                report.error = train_cell(cell)
+            except KeyboardInterrupt:
+                log.warning("interrupted; the same command goes on from here")
+                raise
+            if not report.error:
+                _measure(cell, report, scoring, facts)
+            write()
+        for report in reports:
+            if report.error:
+                log.warning("%s, seed %d failed: %s", report.method, report.seed, report.error)
         print_lines(lines, folder)
         if failed := [report for report in reports if report.error]:
             first = failed[0]
@@ -158,7 +170,29 @@ class DistillationScoreboard:
                 f"{len(failed)} of {len(cells)} trainings failed, first {first.method}, seed {first.seed}: "
                 f"{first.error}\nthe others are in {folder}; the same command tries the failed ones again"
             )
-        return max((line.gain.mean for line in lines if line.gain), default=math.nan)
+        return max(
+            (line.gain.mean for line in lines if line.gain and line.set == lines[0].set), default=math.nan
+        )
+
+    def _hold_images(self, folder: Path, cells: Sequence[Cell], scoring: Scoring) -> dict[str, Any] | None:
+        hashes = training_hashes(cells[0].config)
+        if hashes is None:
+            log.warning(
+                "the data are of a class of your own: whether an image is trained on and measured on, "
+                "and whether the images change between two calls, is not checked"
+            )
+            return None
+        refuse_measured_images([*hashes[0], *hashes[1]], scoring.sets)
+        started = any(cell.folder.last_checkpoint.is_file() for cell in cells)
+        return asdict(hold_to_images(folder, hashes, started))
+
+    def _own_teachers(self, cells: Sequence[Cell]) -> dict[str, str]:
+        """Method -> its teacher, where that is not the scoreboard's."""
+        others = {cell.method: cell.teacher for cell in cells if cell.taught and cell.teacher != self.teacher}
+        return {
+            method: "one that is trained first" if path is None else path.name
+            for method, path in others.items()
+        }
 
     def _facts(self, cells: Sequence[Cell], teacher: LoadedNet) -> dict[str, Any]:
         return {
@@ -175,6 +209,20 @@ class DistillationScoreboard:
             "differs_from_scratch": changed_settings(cells),
             **machine(),
         }
+
+
+def _measure(cell: Cell, report: CellReport, scoring: Scoring, facts: dict[str, Any]) -> None:
+    """Scores of a finished cell; one whose weights cannot be used is an error of its own."""
+    try:
+        student = load_net(cell.folder.weights_file, cell.config.runtime.trusted_packages)
+        scores = scoring.of(student, STUDENT, cell.folder.path / "scores.json")[STUDENT]
+        report.trained = Trained(cell.method, cell.seed, scores, cell.seconds())
+    except (ValueError, OSError, RuntimeError) as error:
+        report.error = (
+            f"{cell.folder.path} is finished, but cannot be measured: {error}; delete it to train anew"
+        )
+    else:
+        facts["parameters"] = count_parameters(student.net)
 
 
 def print_lines(lines: Sequence[Line], folder: Path) -> None:

@@ -1,12 +1,7 @@
-"""The trainings behind a scoreboard: which there are, what each is made with, and how one is run."""
+"""The trainings behind a scoreboard: which there are, and whether they may stand in one table."""
 
 from __future__ import annotations
 
-import os
-import re
-import signal
-import subprocess
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,20 +10,17 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.checkpoint import file_sha256, read_lightning
-from sharpkd.config import ConfigError, check, compose, conf_dir
-from sharpkd.config.composition import user_folders
-from sharpkd.config.hints import choices_of, nearest
-from sharpkd.evaluation.sweeps.jobs import read_jobs
+from sharpkd.config import ConfigError, check, compose
+from sharpkd.evaluation.scoreboard.methods import SCRATCH, literal
 from sharpkd.runs.folder import RunFolder, RunFolderError, differences
 
-SCRATCH = "scratch"
 # it counts the seconds of training alone, across interruptions, and keeps them in the checkpoint
 STOPWATCH = "+callbacks.stopwatch._target_=pytorch_lightning.callbacks.Timer"
-# what would make a method's students no twins of those trained from scratch
-HELD = ("seed", "task", "net", "data", "degradation", "trainer", "optimizer", "scheduler")
-GRACE_SECONDS = 60
-
-MethodSetting = str | Mapping[str, Sequence[str]]
+# what a teacher adds; in anything else the students of one seed are twins. The pixel term's weight is among
+# it because the teacher's output may take the truth's place.
+ADDED_BY_TEACHER = ("distillation", "teacher", "loss.alpha", "loss.delta", "module._target_")
+# free when a training goes on, but they change the seconds that are compared here
+TIMED = ("runtime.threads", "data.workers")
 
 
 @dataclass(frozen=True)
@@ -54,6 +46,12 @@ class Cell:
         """Whether a teacher takes part."""
         return self.config.distillation is not None and self.config.loss.delta > 0
 
+    @property
+    def teacher(self) -> Path | None:
+        """The weights of its teacher; None where none takes part, or one is trained first."""
+        path = self.config.teacher.path
+        return Path(path).expanduser().absolute() if self.taught and path is not None else None
+
     def finished(self) -> bool:
         """Whether it has been trained to its end."""
         return self.folder.status().get("state") == "finished"
@@ -71,81 +69,6 @@ class Cell:
         return float(state["time_elapsed"]["train"])
 
 
-def literal(value: Any) -> str:
-    """A plain value as Hydra's command line reads it back.
-
-    Raises:
-        ConfigError: it is no number, string, boolean, null or list of them.
-    """
-    if isinstance(value, bool) or value is None:
-        return "null" if value is None else str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, str | Path):
-        escaped = str(value).replace("'", "\\'")
-        return f"'{escaped}'"
-    if isinstance(value, Sequence):
-        return f"[{','.join(map(literal, value))}]"
-    raise ConfigError(f"expected a number, a string or a list, found {value!r}")
-
-
-def student_overrides(student: str | Mapping[str, Any]) -> list[str]:
-    """``pixel_student`` or ``{net: pixel_student, width: 16}`` as settings of a training.
-
-    Raises:
-        ConfigError: a mapping without ``net``.
-    """
-    if isinstance(student, str):
-        return [f"net={student}"]
-    if "net" not in student:
-        raise ConfigError(f"student needs its net: student={{net:pixel_student,…}}, found {dict(student)}")
-    settings = [f"net.{name}={literal(value)}" for name, value in student.items() if name != "net"]
-    return [f"net={student['net']}", *settings]
-
-
-def methods_of(given: Sequence[MethodSetting]) -> dict[str, list[str]]:
-    """What each method adds to a training's settings, by its name.
-
-    Args:
-        given: ``scratch``; choices of the group ``distillation`` joined by ``+``; or a name with settings.
-
-    Raises:
-        ConfigError: ``scratch`` is missing, a name is there twice or cannot be a folder's, or is no
-            choice.
-    """
-    methods: dict[str, list[str]] = {}
-    for item in given:
-        for name, settings in ({item: None} if isinstance(item, str) else item).items():
-            if not re.fullmatch(r"\w[\w.+-]*", name) or (name == SCRATCH and settings is not None):
-                raise ConfigError(
-                    f"methods: {name!r} cannot be a method's name: letters, digits and . + - _ are allowed, "
-                    f"and {SCRATCH} has no settings of its own"
-                )
-            if name in methods:
-                raise ConfigError(f"methods: {name!r} is there twice")
-            if name == SCRATCH:
-                methods[name] = ["experiment=scratch"]
-            elif settings is None:
-                methods[name] = ["experiment=distill", f"distillation=[{','.join(_terms(name))}]"]
-            else:
-                methods[name] = ["experiment=distill", *settings]
-    if SCRATCH not in methods:
-        raise ConfigError(f"methods needs {SCRATCH}: what a method gains is a difference to it")
-    return methods
-
-
-def seeds_of(given: int | Sequence[int]) -> list[int]:
-    """0 … n - 1 for a number n, or the list itself.
-
-    Raises:
-        ConfigError: there are none, or one is there twice.
-    """
-    seeds = list(range(given)) if isinstance(given, int) else list(given)
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds must be a number of at least 1 or a list of different ones, got {given}")
-    return seeds
-
-
 def plan_cells(
     folder: Path,
     methods: Mapping[str, Sequence[str]],
@@ -157,14 +80,15 @@ def plan_cells(
 
     Args:
         folder: of the scoreboard; a cell's is ``cells/<method>/seed<n>`` in it.
-        methods: see :func:`methods_of`.
+        methods: see :func:`sharpkd.evaluation.scoreboard.methods.methods_of`.
         seeds: of each method.
         common: settings of every training.
         taught: settings of every one with a teacher.
 
     Raises:
-        ConfigError: a setting does not exist or does not fit, or a method changes what its twin without a
-            teacher has to share.
+        ConfigError: a setting does not exist or does not fit, the common ones speak of a teacher, or a method
+            changes what its twin without a teacher has to share.
+        FileNotFoundError: a teacher is missing.
     """
     cells = []
     for seed in seeds:
@@ -177,6 +101,9 @@ def plan_cells(
                 check(config)
             cells.append(Cell(name, seed, run, overrides, config))
     _refuse_no_twins(cells)
+    for path in {cell.teacher for cell in cells}:
+        if path is not None and not path.is_file():
+            raise FileNotFoundError(f"teacher={path}: no such file")
     return cells
 
 
@@ -187,22 +114,27 @@ def changed_settings(cells: Sequence[Cell]) -> dict[str, list[str]]:
     return {cell.method: differences(plain[SCRATCH], plain[cell.method]) for cell in cells}
 
 
-def refuse_other_settings(cells: Sequence[Cell], teacher: Path) -> None:
+def refuse_other_settings(cells: Sequence[Cell]) -> None:
     """Hold what has been trained to what would be trained now.
 
+    The same teacher may lie elsewhere by now.
+
     Raises:
-        RunFolderError: a cell was made with other settings or another teacher, or is being trained by another
-            process.
+        RunFolderError: a cell was made with other settings or another teacher, or is finished without the
+            checkpoint that tells so.
     """
-    digest = file_sha256(teacher)
+    digests = {path: file_sha256(path) for path in {cell.teacher for cell in cells} if path is not None}
     for cell in cells:
         folder = cell.folder
         if not folder.last_checkpoint.is_file():
+            if cell.finished():
+                raise RunFolderError(
+                    f"{folder.path} is finished, but {folder.last_checkpoint} is gone: delete the folder, "
+                    "and it is trained anew"
+                )
             continue
         saved = read_lightning(folder.last_checkpoint)["sharpkd"]
-        changed = differences(saved["config"], _plain(cell.config))
-        if cell.taught and not changed and saved["teacher_sha256"] != digest:
-            changed = [f"SHA-256 of {teacher}: {saved['teacher_sha256'][:16]}… -> {digest[:16]}…"]
+        changed = _changed(saved, cell, digests)
         if changed:
             raise RunFolderError(
                 f"{folder.path} was trained with other settings:\n  "
@@ -211,39 +143,21 @@ def refuse_other_settings(cells: Sequence[Cell], teacher: Path) -> None:
             )
 
 
-def train_cell(cell: Cell) -> str:
-    """Train one cell in a process of its own, continuing where it was interrupted.
-
-    Returns:
-        An empty string, or why it failed.
-
-    Raises:
-        RunFolderError: another process is training it.
-    """
-    root = cell.folder.path.parents[1]
-    for job in read_jobs(root) if root.is_dir() else []:
-        if job.folder == cell.folder.path and job.state == "running":
-            raise RunFolderError(
-                f"{job.folder} is being trained by process {cell.folder.status().get('pid')}; let it end"
-            )
-    folders = [f"--config-dir={folder}" for folder in user_folders()[:1]]
-    command = [sys.executable, "-m", "sharpkd.train", *folders, *cell.overrides]
-    code = _run([*command, f"hydra.run.dir={literal(cell.folder.path)}"])
-    if code == 0 and cell.finished():
-        return ""
-    return cell.error() or f"sharpkd.train ended with exit code {code}; its message stands above"
-
-
-def _terms(method: str) -> list[str]:
-    choices = [name for name in choices_of("distillation", [conf_dir(), *user_folders()]) if name != "none"]
-    terms = method.split("+")
-    for term in terms:
-        if term not in choices:
-            raise ConfigError(
-                f"methods: there is no distillation={term}. {nearest(term, choices)}Methods are {SCRATCH}, "
-                f'{", ".join(choices)}, several joined by +, or a name with settings: {{NAME:["KEY=VALUE"]}}'
-            )
-    return terms
+def _changed(saved: Mapping[str, Any], cell: Cell, digests: Mapping[Path, str]) -> list[str]:
+    config = _plain(cell.config)
+    changed = differences(saved["config"], config)
+    if cell.teacher is not None:
+        before, now = str(saved["teacher_sha256"]), digests[cell.teacher]
+        if before == now:
+            changed = [line for line in changed if not line.startswith("teacher.path:")]
+        elif not changed:
+            changed = [f"SHA-256 of {cell.teacher}: {before[:16]}… -> {now[:16]}…"]
+    if cell.finished():
+        old, new = (OmegaConf.create(dict(container)) for container in (saved["config"], config))
+        for key in TIMED:
+            before, now = OmegaConf.select(old, key), OmegaConf.select(new, key)
+            changed += [] if before == now else [f"{key}: {before} -> {now}"]
+    return changed
 
 
 def _plain(config: DictConfig) -> dict[str, Any]:
@@ -253,38 +167,18 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _refuse_no_twins(cells: Sequence[Cell]) -> None:
+    for cell in cells:
+        if cell.method == SCRATCH and (cell.config.distillation is not None or cell.config.loss.delta):
+            raise ConfigError(
+                f"train=[…] is for all trainings, and {SCRATCH} has no teacher: leave distillation and "
+                "loss.delta out of it. delta=NUMBER sets the latter for all methods, "
+                "'methods=[scratch,{NAME:[\"KEY=VALUE\"]}]' both for one"
+            )
     for method, changed in changed_settings(cells).items():
         for line in changed:
             key = line.partition(":")[0]
-            if key.split(".")[0] in HELD:
+            if not any(key == part or key.startswith(f"{part}.") for part in ADDED_BY_TEACHER):
                 raise ConfigError(
                     f"methods: {method} changes {line}; only what the teacher adds may differ from "
                     f"{SCRATCH}. train=[…] sets it for all"
                 )
-
-
-def _hear_interrupts() -> None:
-    # what a shell starts in the background is deaf to them, and so would be its children
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
-def _ended(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
-def _run(command: Sequence[str]) -> int:
-    """Exit code of a command; on Ctrl-C or SIGTERM it is asked to save its state, and outlives nobody."""
-    process = subprocess.Popen(command, start_new_session=True, preexec_fn=_hear_interrupts)
-    before = signal.signal(signal.SIGTERM, _ended)
-    try:
-        return process.wait()
-    except BaseException:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        raise
-    finally:
-        signal.signal(signal.SIGTERM, before)

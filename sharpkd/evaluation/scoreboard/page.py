@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from sharpkd.evaluation.pages.page import fill, replace_file
-from sharpkd.evaluation.scoreboard.cells import SCRATCH
+from sharpkd.evaluation.scoreboard.methods import SCRATCH
 from sharpkd.evaluation.scoreboard.table import (
     ALL,
     INPUT,
@@ -23,12 +23,14 @@ from sharpkd.evaluation.scoreboard.table import (
 from sharpkd.evaluation.statistics import MeanInterval
 
 MINUS = "−"
+FEWEST_PAIRS = 3
 NOTES = (
     "Every student has the same net, samples, order of samples and number of steps; students of one seed "
     "also start from the same weights. A gain is the PSNR of a student minus that of the student with the "
     "same seed that was trained from scratch; the interval is Student's 95 % over these differences, one a "
-    "seed, not over images. An interval that holds zero shows neither help nor harm. Of many methods that do "
-    "nothing, one in twenty leaves zero out by chance.",
+    "seed, not over images. An interval that holds zero shows neither help nor harm, and fewer than "
+    f"{FEWEST_PAIRS} seeds show nothing. Of many methods that do nothing, one in twenty leaves zero out by "
+    "chance.",
     "Gain kept is the student's gain over the input as a share of the teacher's. It is left blank unless the "
     f"teacher beats the students from scratch by at least {WORTH_KEEPING_DB:g} dB.",
     "Time is that of training alone, validation included, as a mean over seeds. Weights are selected on "
@@ -56,7 +58,7 @@ def method_cells(line: Line) -> dict[str, str]:
     seconds = "" if line.seconds is None else f"{line.seconds:,.0f} s"
     return {
         "method": line.method,
-        "seeds": str(line.seeds or ""),
+        "seeds": _seeds(line),
         "PSNR (dB)": f"{line.psnr:.3f}",
         "gain (dB)": plus_minus(line.gain, 3),
         "SSIM": "" if line.ssim is None else f"{line.ssim:.4f}",
@@ -127,7 +129,7 @@ def _cards(lines: Sequence[Line]) -> str:
     if methods:
         best = max(methods, key=lambda line: line.gain.mean if line.gain else 0.0)
         cards.append(
-            ("Largest gain", plus_minus(best.gain, 2) + " dB", f"{best.method}: {_verdict(best.gain)}")
+            ("Largest gain", plus_minus(best.gain, 2) + " dB", f"{best.method}: {verdict_on(best.gain)}")
         )
     ahead = means[TEACHER] - means[INPUT]
     cards.append(("Teacher over input", _decibel(ahead), f"on {_heading(lines[0].set)}"))
@@ -142,16 +144,25 @@ def _cards(lines: Sequence[Line]) -> str:
     )
 
 
-def _verdict(gain: MeanInterval | None) -> str:
-    if gain is None or gain.low is None or gain.high is None:
-        return "one seed tells nothing about chance"
+def verdict_on(gain: MeanInterval | None) -> str:
+    """What a gain shows, in words."""
+    if gain is None or gain.n < FEWEST_PAIRS:
+        return f"fewer than {FEWEST_PAIRS} seeds tell nothing about chance"
     if not gain.excludes_zero:
         return "no difference shown, the interval holds zero"
     return "better than scratch" if gain.mean > 0 else "worse than scratch"
 
 
-def _kind(gain: MeanInterval) -> str:
-    return "" if not gain.excludes_zero else "better" if gain.mean > 0 else "worse"
+def kind_of(gain: MeanInterval) -> str:
+    """``better`` or ``worse`` where a gain shows that; otherwise empty."""
+    if gain.n < FEWEST_PAIRS or not gain.excludes_zero:
+        return ""
+    return "better" if gain.mean > 0 else "worse"
+
+
+def _seeds(line: Line) -> str:
+    pairs = line.seeds if line.gain is None else line.gain.n
+    return str(line.seeds or "") if pairs == line.seeds else f"{line.seeds}, {pairs} with a twin"
 
 
 def _chart(name: str, lines: Sequence[Line]) -> str:
@@ -178,9 +189,9 @@ def _chart(name: str, lines: Sequence[Line]) -> str:
             f'<i class="seed" style="left:{at(value)}" title="seed {seed}: {_decibel(value, 3)}"></i>'
             for seed, value in line.gains.items()
         )
-        marks += f'<i class="mean" style="left:{at(gain.mean)}" title="{_verdict(gain)}"></i>'
+        marks += f'<i class="mean" style="left:{at(gain.mean)}" title="{verdict_on(gain)}"></i>'
         rows += (
-            f'<div class="row {_kind(gain)}"><span class="name">{html.escape(line.method)}</span>'
+            f'<div class="row {kind_of(gain)}"><span class="name">{html.escape(line.method)}</span>'
             f'<span class="value">{plus_minus(gain, 3)} dB</span><span class="track">{marks}</span></div>'
         )
     ends = [value for value in (low, high) if abs(value) > 0.15 * (high - low)]
@@ -197,7 +208,7 @@ def _table(name: str, lines: Sequence[Line]) -> str:
     for line, row in zip(lines, cells, strict=True):
         body += f'<tr><th scope="row">{html.escape(row.pop("method"))}</th>'
         for column, text in row.items():
-            kind = _kind(line.gain) if column == "gain (dB)" and line.gain else ""
+            kind = kind_of(line.gain) if column == "gain (dB)" and line.gain else ""
             title = f' title="{html.escape(line.note)}"' if column == "gain kept" and line.note else ""
             body += f'<td class="number {kind}"{title}>{html.escape(text)}</td>'
         body += "</tr>\n"

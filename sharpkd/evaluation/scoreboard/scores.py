@@ -12,11 +12,22 @@ from torch import nn
 
 from sharpkd.checkpoint import LoadedNet, file_sha256
 from sharpkd.data.images import find_images
+from sharpkd.evaluation.benchmark.row_cache import hash_of_sources
 from sharpkd.evaluation.folder.evaluation import FolderEvaluation, score
 from sharpkd.evaluation.scoreboard.table import INPUT, ImageScores
 from sharpkd.runs.folder import write_json
 
 METRICS = ("psnr", "ssim")
+SOURCES = (
+    "data/crops",
+    "data/degradation",
+    "data/degradation_maths",
+    "data/images",
+    "evaluation/folder/evaluation",
+    "functional",
+    "nets",
+)
+"""What decides, beside weights and images, what a score is; kept scores of other code are measured anew."""
 
 
 class Scoring:
@@ -40,7 +51,7 @@ class Scoring:
         self.scale = scale
         self.use_condition = use_condition
         files = {name: [file_sha256(path) for path in paths] for name, paths in self.sets.items()}
-        settings = [files, repr(degradation), scale, use_condition]
+        settings = [files, repr(degradation), scale, use_condition, hash_of_sources(SOURCES)]
         self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def of(self, loaded: LoadedNet, name: str, kept: Path) -> dict[str, ImageScores]:
@@ -53,12 +64,13 @@ class Scoring:
 
         Raises:
             UnreadableImage: a file cannot be read.
+            FloatingPointError: the net's output is not finite.
         """
         key = f"{loaded.sha256} {self._key}"
         if kept.is_file():
-            content = json.loads(kept.read_text(encoding="utf-8"))
-            if content["key"] == key:
-                return content["scores"]
+            content = _read(kept)
+            if content.get("key") == key:
+                return dict(content["scores"])
         scores: dict[str, ImageScores] = {INPUT: {}, name: {}}
         for group, paths in self.sets.items():
             measured = self._measure({name: loaded.net}, paths)
@@ -74,9 +86,21 @@ class Scoring:
         found = {}
         for index, image in enumerate(evaluation.names):
             sharp, versions = evaluation.restored(index)
+            for who, output in versions.items():
+                if not output.isfinite().all():
+                    raise FloatingPointError(f"the output of {who} on {image} is not finite")
             scores = {who: score(output, sharp) for who, output in versions.items()}
             found[image] = {who: {metric: of[metric] for metric in METRICS} for who, of in scores.items()}
         return found
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What is kept; empty where the file is damaged."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _images(folder: Path) -> list[Path]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sharpkd.evaluation.rows import INPUT
-from sharpkd.evaluation.scoreboard.cells import SCRATCH
+from sharpkd.evaluation.scoreboard.methods import SCRATCH
 from sharpkd.evaluation.statistics import MeanInterval, mean_interval, paired
 
 ALL = "all"
@@ -37,7 +37,7 @@ class Line:
     Attributes:
         method: its name; ``input`` and ``teacher`` come first.
         set: name of the images' folder, or ``all``.
-        seeds: how many students were trained.
+        seeds: how many students were trained; ``gain.n`` of them have a twin from scratch.
         psnr: dB, mean over images, then over seeds.
         ssim: likewise; None where every image is too small.
         gain: dB more than ``scratch``, one difference a seed, with its 95 % interval; None without a twin.
@@ -64,7 +64,10 @@ class Line:
 
 
 def lines_of(
-    trained: Sequence[Trained], methods: Sequence[str], reference: Mapping[str, ImageScores]
+    trained: Sequence[Trained],
+    methods: Sequence[str],
+    reference: Mapping[str, ImageScores],
+    own_teachers: Mapping[str, str] | None = None,
 ) -> list[Line]:
     """The scoreboard: per set the input, the teacher and every method that has a finished student.
 
@@ -75,7 +78,9 @@ def lines_of(
         trained: the finished cells.
         methods: names, in the order of the rows.
         reference: scores of ``input`` and ``teacher``.
+        own_teachers: method -> its teacher, where that is not the one of ``reference``.
     """
+    own = own_teachers or {}
     lines = []
     for name in sets_of(reference[INPUT]):
         for who in (INPUT, TEACHER):
@@ -86,7 +91,10 @@ def lines_of(
         by_method = {method: [cell for cell in trained if cell.method == method] for method in methods}
         for method, cells in by_method.items():
             if cells:
-                lines.append(_line(method, name, cells, by_method[SCRATCH], (before, best)))
+                line = _line(method, name, cells, by_method[SCRATCH], (before, best))
+                if method in own:
+                    line = replace(line, kept=None, note=f"{method} has another teacher, {own[method]}")
+                lines.append(line)
     return lines
 
 
@@ -178,6 +186,7 @@ def _row(line: Line) -> dict[str, Any]:
         "method": line.method,
         "set": line.set,
         "seeds": line.seeds or None,
+        "pairs": line.gain.n if line.gain else None,
         "psnr": line.psnr,
         "ssim": line.ssim,
         **_cells("psnr_gain", line.gain),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -12,16 +14,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import QuotedString
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from sharpkd.config import ConfigError, check, compose, instantiate
 from sharpkd.evaluation.folder.evaluation import evaluate_folder
-from sharpkd.evaluation.scoreboard import cells as scoreboard_cells
+from sharpkd.evaluation.scoreboard import processes
 from sharpkd.evaluation.scoreboard.board import DistillationScoreboard
-from sharpkd.evaluation.scoreboard.cells import literal, methods_of, seeds_of, student_overrides
 from sharpkd.runs.folder import RunFolder, RunFolderError
 from sharpkd.train import train
 
@@ -39,11 +38,9 @@ QUICK = (
 )
 
 
-@pytest.fixture(scope="module")
-def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def pictures(folder: Path, seed: int) -> Path:
     """Six 64x48 pictures with structure at several scales."""
-    folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for index in range(6):
         layers = [gaussian_filter(rng.standard_normal((48, 64, 3)), (s, s, 0)) * s for s in (0.5, 1.5, 4.0)]
         picture = np.clip(128 + 60 * np.sum(layers, axis=0), 0, 255).astype(np.uint8)
@@ -51,8 +48,20 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To train on."""
+    return pictures(tmp_path_factory.mktemp("photos"), 0)
+
+
+@pytest.fixture(scope="module")
+def unseen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """To measure on."""
+    return pictures(tmp_path_factory.mktemp("unseen"), 1)
+
+
 @pytest.fixture
-def command_line(photos: Path, student_checkpoint: Path, tmp_path: Path) -> list[str]:
+def command_line(photos: Path, unseen: Path, student_checkpoint: Path, tmp_path: Path) -> list[str]:
     """A scoreboard of tiny students on the pictures."""
     return [
         "what=distillation",
@@ -60,7 +69,7 @@ def command_line(photos: Path, student_checkpoint: Path, tmp_path: Path) -> list
         f"teacher={student_checkpoint}",
         "steps=2",
         f"train_dir={photos}",
-        f"eval_dirs=[{photos}]",
+        f"eval_dirs={unseen}",
         f"paths.cache_root={tmp_path}/cache",
         f"paths.output_root={tmp_path}/outputs",
         f"train=[{','.join(QUICK)}]".replace("[", '["').replace("]", '"]').replace(",", '","'),
@@ -92,7 +101,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         trained.append(name)
         return 0
 
-    monkeypatch.setattr(scoreboard_cells, "_run", run)
+    monkeypatch.setattr(processes, "_run", run)
     return trained
 
 
@@ -102,7 +111,7 @@ def rows(path: Path) -> list[dict[str, str]]:
 
 
 def test_each_training_is_done_once_and_a_failed_one_again(
-    command_line: list[str], here: list[str], photos: Path, tmp_path: Path
+    command_line: list[str], here: list[str], photos: Path, unseen: Path, tmp_path: Path
 ) -> None:
     board, folder = scoreboard(*command_line, "seeds=2", f"methods={METHODS}")
     assert folder == tmp_path / "outputs" / "benchmark" / "distillation" / "default"
@@ -135,7 +144,7 @@ def test_each_training_is_done_once_and_a_failed_one_again(
         assert (config["seed"], config["net"]["width"], config["trainer"]["max_steps"]) == (1, 4, 2)
         assert (config["data"]["train_dir"], config["loss"]["beta"]) == ([str(photos)], 0)
     assert [config["loss"]["delta"] for config in twins] == [0, 2]
-    measured = evaluate_folder({}, sorted(photos.iterdir()), board.degradation, tmp_path / "evaluated")
+    measured = evaluate_folder({}, sorted(unseen.iterdir()), board.degradation, tmp_path / "evaluated")
     assert float(table["input"]["psnr"]) == pytest.approx(measured["input"]["psnr"], abs=1e-9)
 
 
@@ -198,6 +207,106 @@ def test_what_a_user_gets_wrong_is_said_before_anything_is_trained(
     assert here == []
 
 
+def test_what_does_not_belong_to_all_trainings_is_refused(command_line: list[str], here: list[str]) -> None:
+    *others, quick = command_line
+    for setting in ("loss.delta=1", "distillation=output"):
+        board, folder = scoreboard(*others, "seeds=1", quick.replace("]", f',"{setting}"]'))
+        with pytest.raises(
+            ConfigError, match=r"scratch has no teacher: leave distillation and loss\.delta out"
+        ):
+            board.run(folder)
+    for setting in ("loss.gamma=0.5", "trainer.max_steps=3", "callbacks.ema=null"):
+        board, folder = scoreboard(
+            *command_line, "seeds=1", f"methods={METHODS}".replace("loss.delta=2", setting)
+        )
+        with pytest.raises(ConfigError, match="only what the teacher adds may differ from scratch"):
+            board.run(folder)
+    assert here == []
+
+
+def test_the_images_of_the_training_stay_the_same(
+    command_line: list[str], here: list[str], photos: Path, unseen: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(photos, own)
+    shutil.copy(unseen / "0.png", own / "copy.png")
+    common = [*command_line, f"train_dir={own}", "seeds=1", "methods=scratch"]
+    board, folder = scoreboard(*common)
+    with pytest.raises(
+        ConfigError, match=r"eval_dirs: .*unseen.*/0\.png is among the images of the training"
+    ):
+        board.run(folder)
+    assert here == []
+    (own / "copy.png").unlink()
+    board.run(folder)
+    counts = json.loads((folder / "scoreboard.json").read_text())["training_images"]
+    assert counts["train_count"] + counts["held_out_count"] == 6
+    Image.fromarray(np.asarray(Image.open(own / "0.png"))[::-1]).save(own / "0.png")
+    with pytest.raises(RunFolderError, match="the images of the training are not those of the trainings in"):
+        board.run(folder)
+    board, folder = scoreboard(*command_line, "seeds=1", f"train_dir={tmp_path}/none", "name=nowhere")
+    with pytest.raises(FileNotFoundError, match=f"there is no folder {tmp_path}/none"):
+        board.run(folder)
+    assert here == ["scratch/seed0"]
+
+
+def test_a_teacher_may_move_and_a_method_have_its_own(
+    command_line: list[str], here: list[str], student_checkpoint: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.safetensors"
+    shutil.copy(student_checkpoint, other)
+    own = f'methods=[scratch,output,{{own:["distillation=output","teacher.path={other}"]}}]'
+    board, folder = scoreboard(*command_line, "seeds=1", own)
+    board.run(folder)
+    table = {row["method"]: row for row in rows(folder / "scoreboard.csv")}
+    assert table["own"]["gain_kept"] == ""
+    assert table["own"]["gain_kept_note"] == "own has another teacher, other.safetensors"
+    moved = tmp_path / "moved.safetensors"
+    shutil.copy(student_checkpoint, moved)
+    board, folder = scoreboard(*command_line, "seeds=1", own, f"teacher={moved}")
+    board.run(folder)
+    assert here == ["scratch/seed0", "output/seed0", "own/seed0"]
+    other.unlink()
+    with pytest.raises(FileNotFoundError, match=r"teacher=.*other\.safetensors: no such file"):
+        board.run(folder)
+
+
+def test_what_is_finished_but_damaged_does_not_stop_the_others(
+    command_line: list[str], here: list[str], tmp_path: Path
+) -> None:
+    board, folder = scoreboard(*command_line, "seeds=3", "methods=scratch")
+    board.run(folder)
+    run = RunFolder(folder / "cells" / "scratch" / "seed0")
+    run.weights_file.write_bytes(b"damaged")
+    (folder / "cells" / "scratch" / "seed1" / "scores.json").write_text('{"key": ')
+    with pytest.raises(
+        ChildProcessError, match=r"1 of 3 trainings failed, first scratch, seed 0: .* cannot be"
+    ):
+        board.run(folder)
+    assert [row["seed"] for row in rows(folder / "cells.csv")] == ["1", "2"]
+    run.last_checkpoint.unlink()
+    with pytest.raises(RunFolderError, match=r"is finished, but .*last\.ckpt is gone: delete the folder"):
+        board.run(folder)
+    shutil.rmtree(run.path)
+    board.run(folder)
+    assert here == ["scratch/seed0", "scratch/seed1", "scratch/seed2", "scratch/seed0"]
+    threads = [item.replace("runtime.threads=1", "runtime.threads=2") for item in command_line]
+    board, folder = scoreboard(*threads, "seeds=3", "methods=scratch")
+    with pytest.raises(RunFolderError, match=r"runtime\.threads: 1 -> 2"):
+        board.run(folder)
+
+
+def test_an_old_error_is_no_reason_for_a_new_end(
+    command_line: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    board, folder = scoreboard(*command_line, "seeds=1", "methods=scratch")
+    RunFolder(folder / "cells" / "scratch" / "seed0").report("failed", [], error="an old story")
+    monkeypatch.setattr(processes, "_run", lambda command: 7)
+    with pytest.raises(ChildProcessError, match=r"sharpkd\.train ended with exit code 7") as failed:
+        board.run(folder)
+    assert "an old story" not in str(failed.value)
+
+
 def test_a_training_that_goes_on_elsewhere_is_left_alone(command_line: list[str], here: list[str]) -> None:
     board, folder = scoreboard(*command_line, "seeds=1", "methods=[scratch]")
     RunFolder(folder / "cells" / "scratch" / "seed0").report("running", [])
@@ -233,68 +342,8 @@ def test_a_process_is_asked_to_end_when_this_one_is(tmp_path: Path) -> None:
     thread = threading.Thread(target=end)
     thread.start()
     with pytest.raises(SystemExit) as ended:
-        scoreboard_cells._run([sys.executable, "-c", code])
+        processes._run([sys.executable, "-c", code])
     thread.join()
     assert ended.value.code == 128 + signal.SIGTERM
     assert asked.exists()
     assert signal.getsignal(signal.SIGTERM) is before
-
-
-def test_methods() -> None:
-    assert methods_of(["output+feature", "scratch", {"late": ["distillation=feature", "loss.delta=2"]}]) == {
-        "output+feature": ["experiment=distill", "distillation=[output,feature]"],
-        "scratch": ["experiment=scratch"],
-        "late": ["experiment=distill", "distillation=feature", "loss.delta=2"],
-    }
-    for given, message in (
-        (["output"], "methods needs scratch"),
-        (
-            ["scratch", "output+featur"],
-            r"no distillation=featur\. did you mean 'feature'\? Methods are scratch",
-        ),
-        (["none", "scratch"], "there is no distillation=none"),
-        (["scratch", "scratch"], "'scratch' is there twice"),
-        (["scratch", "../output"], r"'\.\./output' cannot be a method's name"),
-        ([{"scratch": ["seed=1"]}], "'scratch' cannot be a method's name"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            methods_of(given)
-
-
-def test_seeds_and_student() -> None:
-    assert seeds_of(3) == [0, 1, 2]
-    assert seeds_of([4, 2]) == [4, 2]
-    wrong: tuple[int | list[int], ...] = (0, [], [1, 1])
-    for given in wrong:
-        with pytest.raises(ConfigError, match="seeds must be a number of at least 1"):
-            seeds_of(given)
-    assert student_overrides("mobile_student") == ["net=mobile_student"]
-    settings = student_overrides({"net": "pixel_student", "width": 16, "depth": 4})
-    assert settings == ["net=pixel_student", "net.width=16", "net.depth=4"]
-    with pytest.raises(ConfigError, match="student needs its net"):
-        student_overrides({"width": 16})
-
-
-@pytest.mark.parametrize(
-    "value",
-    [3, 0.5, -1e-7, True, None, "plain", "it's", "a b=c,d{e}[f]", ["/x y", "z'"], "null", "1"],
-    ids=repr,
-)
-def test_literals_survive_the_command_line(value: object) -> None:
-    (parsed,) = OverridesParser.create().parse_overrides([f"key={literal(value)}"])
-    found = _convert(parsed.value())
-    assert found == value
-    assert type(found) is type(value)
-
-
-def _convert(value: object) -> object:
-    """Without Hydra's quotes."""
-    if isinstance(value, list):
-        return [_convert(item) for item in value]
-    return value.text if isinstance(value, QuotedString) else value
-
-
-def test_a_literal_is_plain(tmp_path: Path) -> None:
-    assert literal([tmp_path]) == f"['{tmp_path}']"
-    with pytest.raises(ConfigError, match=r"expected a number, a string or a list, found \{1\}"):
-        literal({1})

@@ -10,7 +10,14 @@ from typing import Any
 import pytest
 from scipy import stats
 
-from sharpkd.evaluation.scoreboard.page import CellReport, method_cells, plus_minus, write_page
+from sharpkd.evaluation.scoreboard.page import (
+    CellReport,
+    kind_of,
+    method_cells,
+    plus_minus,
+    verdict_on,
+    write_page,
+)
 from sharpkd.evaluation.scoreboard.table import ImageScores, Line, Trained, lines_of, write_cells, write_lines
 from sharpkd.evaluation.statistics import mean_interval
 
@@ -93,12 +100,39 @@ def test_the_share_of_the_teachers_gain_is_told_only_of_a_teacher_worth_it() -> 
         assert (line.kept, line.note) == (None, note)
 
 
+def test_two_seeds_show_nothing_however_well_they_agree() -> None:
+    cells = []
+    for seed in range(3):
+        cells.append(Trained("scratch", seed, scores(27.0, 30.0), 10.0))
+        cells.append(Trained("output", seed, scores(27.5 + seed / 1000, 30.5), 10.0))
+    two = by_name(lines_of(cells[:4], METHODS, reference(29.0)))["A", "output"]
+    three = by_name(lines_of(cells, METHODS, reference(29.0)))["A", "output"]
+    for line, verdict, kind in (
+        (two, "fewer than 3 seeds tell nothing about chance", ""),
+        (three, "better than scratch", "better"),
+    ):
+        assert line.gain is not None
+        assert line.gain.excludes_zero
+        assert (verdict_on(line.gain), kind_of(line.gain)) == (verdict, kind)
+    one_twin = by_name(lines_of([*cells[:2], cells[3]], METHODS, reference(29.0)))["A", "output"]
+    assert method_cells(one_twin)["seeds"] == "2, 1 with a twin"
+    assert method_cells(two)["seeds"] == "2"
+
+
+def test_a_method_with_a_teacher_of_its_own_keeps_no_share() -> None:
+    lines = by_name(lines_of(trained(), METHODS, reference(29.0), {"output": "other.safetensors"}))
+    assert lines["A", "output"].kept is None
+    assert lines["A", "output"].note == "output has another teacher, other.safetensors"
+    assert lines["A", "attention"].kept is not None
+
+
 def test_csv_leaves_blank_what_does_not_apply(tmp_path: Path) -> None:
     write_lines(tmp_path / "scoreboard.csv", lines_of(trained(), METHODS, reference(28.0)))
     with (tmp_path / "scoreboard.csv").open(newline="") as file:
         table = {(row["set"], row["method"]): row for row in csv.DictReader(file)}
     assert len(table) == 15
     assert float(table["A", "output"]["psnr_gain"]) == pytest.approx(0.2)
+    assert (table["A", "output"]["seeds"], table["A", "output"]["pairs"]) == ("3", "3")
     assert table["A", "scratch"]["psnr_gain"] == table["A", "input"]["seeds"] == ""
     assert table["A", "output"]["gain_kept"] == ""
     assert table["A", "output"]["gain_kept_note"].startswith("the teacher is +0.90 dB")
