@@ -7,6 +7,7 @@ from sharpkd.requires import require_extra
 require_extra("train")
 
 import logging
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -40,6 +41,9 @@ from sharpkd.evaluation.rating.opinions import RatingSettings, score, write_page
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 
 
 def images_of(cfg: DictConfig) -> list[Path]:
@@ -116,11 +120,7 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
     specs = benchmark.specs(cfg.model, cfg.runtime.trusted_packages)
     lpips = LPIPSSettings(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
     with _bar() as tell:
-        try:
-            results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
-        except KeyboardInterrupt:
-            log.info("interrupted; what was measured is kept, and the same command goes on from there")
-            raise
+        results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
     publish_summary(cfg.logger, results)
     if rating.page:
         write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
@@ -136,11 +136,20 @@ def compare(cfg: DictConfig) -> ComparedFolders:
 
 @entry("evaluate")
 def main(cfg: DictConfig) -> float:
-    """Do what is configured.
+    """Do what is configured; Ctrl-C is one line and exit code 130.
 
     The number is the last model's PSNR; on the benchmark its mean gain over the tracks (dB); of a comparison
     the last difference.
     """
+    try:
+        return _run(cfg)
+    except KeyboardInterrupt:
+        kept = "; what was measured is kept, and the same command goes on from there"
+        print(f"interrupted{'' if cfg.benchmark is None else kept}", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _run(cfg: DictConfig) -> float:
     console = console_of_results()
     folder = Path(cfg.paths.run_dir)
     rating = RatingSettings.of(cfg.rating)

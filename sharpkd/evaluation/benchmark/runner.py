@@ -7,9 +7,10 @@ import logging
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -104,6 +105,10 @@ class _Task:
     lpips: LPIPSSettings
 
 
+Finished = Generator[tuple[_Task, Mapping[str, Scores | str]], None, None]
+"""Tasks as they are done, each with scores or the reason why there are none, by model."""
+
+
 def measure(
     models: Sequence[ModelSpec],
     images: Sequence[BenchmarkImage],
@@ -127,7 +132,7 @@ def measure(
 
     Raises:
         ValueError: no image can be read.
-        RuntimeError: a worker was killed; what is measured is kept.
+        ChildProcessError: a worker was killed; what is measured is kept.
     """
     lpips = lpips or LPIPSSettings()
     settings = f"{hash_of_sources(SOURCES)} {lpips.fingerprint} {machine()['versions']}"
@@ -153,15 +158,18 @@ def measure(
             tasks.setdefault((image, condition), []).append(spec)
     failures: list[Failure] = []
     todo = [_Task(image, condition, tuple(specs), lpips) for (image, condition), specs in tasks.items()]
-    for done, (task, outcomes) in enumerate(_run(todo, workers), start=1):
-        for name, outcome in outcomes.items():
-            if isinstance(outcome, str):
-                failures.append(Failure(name, task.image.set, task.image.name, task.condition.name, outcome))
-            else:
-                (spec,) = (spec for spec in task.models if spec.name == name)
-                caches[name].keep(key(spec, task.image, task.condition), outcome)
-        if progress is not None:
-            progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
+    # closed at once: an interrupted run leaves no worker behind
+    with closing(_run(todo, workers)) as finished:
+        for done, (task, outcomes) in enumerate(finished, start=1):
+            for name, outcome in outcomes.items():
+                if isinstance(outcome, str):
+                    place = task.image.set, task.image.name, task.condition.name
+                    failures.append(Failure(name, *place, outcome))
+                else:
+                    (spec,) = (spec for spec in task.models if spec.name == name)
+                    caches[name].keep(key(spec, task.image, task.condition), outcome)
+            if progress is not None:
+                progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
     for failure in failures:
         log.warning("%s failed on %s/%s, %s: %s", *vars(failure).values())
     rows = [
@@ -210,7 +218,7 @@ def _known(value: float | None) -> float:
     return value
 
 
-def _run(tasks: Sequence[_Task], workers: int | None) -> Iterator[tuple[_Task, Mapping[str, Scores | str]]]:
+def _run(tasks: Sequence[_Task], workers: int | None) -> Finished:
     count = min(available_cores() if workers is None else workers, len(tasks))
     if count == 0:
         for task in tasks:
@@ -219,9 +227,7 @@ def _run(tasks: Sequence[_Task], workers: int | None) -> Iterator[tuple[_Task, M
     yield from _run_in_processes(tasks, count)
 
 
-def _run_in_processes(
-    tasks: Sequence[_Task], count: int
-) -> Iterator[tuple[_Task, Mapping[str, Scores | str]]]:
+def _run_in_processes(tasks: Sequence[_Task], count: int) -> Finished:
     # spawned: a forked child of a process that has run torch's threads can hang
     context = multiprocessing.get_context("spawn")
     executor = ProcessPoolExecutor(count, mp_context=context, initializer=_start_worker)
@@ -231,7 +237,8 @@ def _run_in_processes(
         while True:
             # few at a time: an interrupted run then has little to give up
             for task in waiting:
-                running[executor.submit(_measure, task)] = task
+                with _children_ignore_interrupts():
+                    running[executor.submit(_measure, task)] = task
                 if len(running) >= 2 * count:
                     break
             if not running:
@@ -239,7 +246,7 @@ def _run_in_processes(
             for future in wait(running, return_when=FIRST_COMPLETED).done:
                 yield running.pop(future), future.result()
     except BrokenProcessPool as error:
-        raise RuntimeError(
+        raise ChildProcessError(
             "a worker was killed, perhaps for want of memory; what was measured is kept, "
             "and the same command goes on from there (benchmark.workers=1 needs less memory)"
         ) from error
@@ -250,10 +257,25 @@ def _run_in_processes(
             process.terminate()
 
 
+@contextmanager
+def _children_ignore_interrupts() -> Iterator[None]:
+    """Ctrl-C reaches every process of the terminal; the parent alone decides what it means.
+
+    A process that is started meanwhile keeps the signal blocked, from its first moment on.
+    """
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _start_worker() -> None:
     cv2.setNumThreads(1)
     torch.set_num_threads(1)
-    # Ctrl-C reaches every process of the terminal; the parent alone decides what it means
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 

@@ -6,6 +6,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,7 @@ def test_a_killed_worker_loses_nothing_that_was_measured(
             assert child.pid is not None
             os.kill(child.pid, signal.SIGKILL)
 
-    with pytest.raises(RuntimeError, match=r"a worker was killed.*the same command goes on from there"):
+    with pytest.raises(ChildProcessError, match=r"a worker was killed.*the same command goes on from there"):
         measure(specs, images, CONDITIONS, tmp_path, workers=1, progress=kill_workers)
     left: list[int] = []
     again = measure(
@@ -136,6 +137,27 @@ def test_a_killed_worker_loses_nothing_that_was_measured(
     assert 1 <= PAIRS - left[0] < PAIRS
     assert again == measured
     assert not multiprocessing.active_children()
+
+
+def test_workers_leave_interrupts_to_the_parent_from_their_first_moment(
+    specs: list[ModelSpec], images: list[BenchmarkImage], tmp_path: Path
+) -> None:
+    done = threading.Event()
+
+    def interrupt_workers() -> None:
+        while not done.wait(0.01):
+            for child in multiprocessing.active_children():
+                assert child.pid is not None
+                os.kill(child.pid, signal.SIGINT)
+
+    interrupting = threading.Thread(target=interrupt_workers)
+    interrupting.start()
+    try:
+        found = measure(specs[:1], images[:1], CONDITIONS[:1], tmp_path, workers=1)
+    finally:
+        done.set()
+        interrupting.join()
+    assert len(found.rows) == 1
 
 
 def test_a_model_that_fails_is_named_and_the_others_go_on(
