@@ -8,7 +8,7 @@ require_extra("train")
 
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from rich.progress import TimeElapsedColumn
 from torch import nn
 
 from sharpkd.checkpoint import load_net
-from sharpkd.config import ConfigError, entry, instantiate
+from sharpkd.config import ConfigError, compose, entry, instantiate
 from sharpkd.evaluation.benchmark.run import SharpBench
 from sharpkd.evaluation.benchmark.runner import LPIPSSettings, Progress
 from sharpkd.evaluation.comparison.compare import ComparedFolders, compare_folders
@@ -44,6 +44,15 @@ log = logging.getLogger(__name__)
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
+
+OF_A_FOLDER = {
+    "data": "data._target_",
+    "data.val_dir": "data.val_dir",
+    "degradation": "degradation",
+    "task.scale": "task.scale",
+    "use_condition": "use_condition",
+}
+"""What only an evaluation on a folder looks at, and where it shows that somebody has set it."""
 
 
 def images_of(cfg: DictConfig) -> list[Path]:
@@ -107,10 +116,11 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
     """Measure the configured models on the benchmark and write the results to ``paths.run_dir``.
 
     Raises:
-        ConfigError: images of one's own are named beside the benchmark.
+        ConfigError: images, degradations or other settings are named that the benchmark does not look at.
+        ValueError: a rating page is asked for, and there is nothing to rate.
     """
-    if cfg.data.get("val_dir"):
-        raise ConfigError("the benchmark measures on its own sets: leave out data.val_dir, or benchmark=")
+    why = "the benchmark measures on its own sets, degraded its own way, and tells the nets nothing"
+    _refuse_ignored(cfg, OF_A_FOLDER, "benchmark=", why)
     torch.manual_seed(cfg.seed)
     if cfg.runtime.threads is not None:
         torch.set_num_threads(cfg.runtime.threads)
@@ -118,17 +128,29 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
     rating = RatingSettings.of(cfg.rating)
     benchmark: SharpBench = instantiate(cfg.benchmark)
     specs = benchmark.specs(cfg.model, cfg.runtime.trusted_packages)
+    if rating.page:
+        benchmark.rated_conditions(specs)
     lpips = LPIPSSettings(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
     with _bar() as tell:
         results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
-    publish_summary(cfg.logger, results)
     if rating.page:
         write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
+    publish_summary(cfg.logger, results)
     return results
 
 
 def compare(cfg: DictConfig) -> ComparedFolders:
-    """Line finished evaluations up in ``paths.run_dir``."""
+    """Line finished evaluations up in ``paths.run_dir``.
+
+    Raises:
+        ConfigError: something is named beside it that would be measured, or people's answers.
+    """
+    why = "compare= lines finished evaluations up and measures nothing"
+    measured = {"model": "model", "benchmark": "benchmark", **OF_A_FOLDER}
+    _refuse_ignored(cfg, measured, "compare=", why)
+    rating = RatingSettings.of(cfg.rating)
+    if rating.page or rating.answers:
+        raise ConfigError(f"{why}: leave out rating{'.answers' if rating.answers else ''}, or compare=")
     compared = compare_folders(as_list(cfg.compare), Path(cfg.paths.run_dir))
     publish_comparison(cfg.logger, compared)
     return compared
@@ -181,6 +203,13 @@ def _measure_folder(cfg: DictConfig, rating: RatingSettings, console: Console) -
     publish_folder_results(cfg.logger, results)
     last = [name for name in results if name != META][-1]
     return float(results[last]["psnr"])
+
+
+def _refuse_ignored(cfg: DictConfig, places: Mapping[str, str], group: str, why: str) -> None:
+    usual = compose("evaluate")
+    for key, place in places.items():
+        if OmegaConf.select(cfg, place) != OmegaConf.select(usual, place):
+            raise ConfigError(f"{why}: leave out {key}, or {group}")
 
 
 def _net_of(spec: ModelSpec) -> nn.Module | Model:

@@ -17,7 +17,7 @@ from PIL import Image
 from sharpkd.config import ConfigError, compose
 from sharpkd.evaluate import compare, evaluate, evaluate_benchmark, main
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
-from sharpkd.evaluation.benchmark.run import example_of
+from sharpkd.evaluation.benchmark.run import SharpBench, example_of
 from sharpkd.evaluation.console import mean_gain
 from sharpkd.evaluation.models import specs_of
 from sharpkd.evaluation.protocols import conditions
@@ -185,6 +185,62 @@ def test_the_commands_own_words(
     lined_up = call(main, f"compare=[{evaluated[0]}]", f"paths.output_root={tmp_path}", "name=lined")
     assert lined_up.code == 0
     assert "student - input" in lined_up.out
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("use_condition=true", "use_condition"),
+        ("task.scale=2", "task.scale"),
+        ("degradation=noisy", "degradation"),
+        ("degradation.sigma=1.6", "degradation"),
+        ("data=sample", "data"),
+    ],
+)
+def test_settings_that_would_be_ignored_are_refused(
+    setting: str, named: str, root: Path, tmp_path: Path, evaluated: tuple[Path, dict[str, Any]]
+) -> None:
+    with pytest.raises(ConfigError, match=rf"measures on its own sets.*: leave out {named}, or benchmark=$"):
+        evaluate_benchmark(config(tmp_path, root, setting))
+    with pytest.raises(ConfigError, match=rf"measures nothing: leave out {named}, or compare=$"):
+        compare(compose("evaluate", [f"compare=[{evaluated[0]}]", setting], str(tmp_path)))
+    assert not (tmp_path / "comparison.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("model=input", "model"),
+        ("benchmark=sharpbench", "benchmark"),
+        ("rating=true", "rating"),
+        ("rating.answers=[a.csv]", "rating.answers"),
+    ],
+)
+def test_a_comparison_measures_nothing(setting: str, named: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=rf"measures nothing: leave out {named}, or compare=$"):
+        compare(compose("evaluate", ["compare=[a]", setting], str(tmp_path)))
+
+
+def test_nothing_to_rate_is_said_before_anything_is_measured(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(SharpBench, "run", lambda *_, **__: pytest.fail("measured first"))
+    alone = ["rating=true", "benchmark.baselines=[]", "benchmark.tracks=[noisy]"]
+    with pytest.raises(ValueError, match="there is nothing to rate: input share no condition"):
+        evaluate_benchmark(config(tmp_path, root, *alone))
+    sharp = ["rating=true", "benchmark.baselines=[unsharp]", "benchmark.tracks=[sharp]"]
+    with pytest.raises(ValueError, match="there is nothing to rate: input, unsharp share no condition"):
+        evaluate_benchmark(config(tmp_path, root, *sharp))
+
+
+def test_a_dashboard_that_fails_leaves_the_rating_page(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpkd.evaluate.publish_summary", lambda *_: 1 / 0)
+    small = ["benchmark.baselines=[unsharp]", "benchmark.tracks=[noisy]", "benchmark.speed=null"]
+    with pytest.raises(ZeroDivisionError):
+        evaluate_benchmark(config(tmp_path, root, "rating=true", "benchmark.edges=[]", *small))
+    assert (tmp_path / "out" / "rating.html").is_file()
 
 
 def test_rating_true_is_short_for_the_page(

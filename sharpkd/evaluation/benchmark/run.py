@@ -195,25 +195,33 @@ class SharpBench:
             for case in worst_cases(measured.rows, shown, self.examples)
         ]
 
-    def rating_examples(self, specs: Sequence[ModelSpec], count: int) -> list[Example]:
-        """``count`` images for people to rate, evenly spread; each under the next condition in turn.
+    def rated_conditions(self, specs: Sequence[ModelSpec]) -> list[Condition]:
+        """Those under which people have something to choose between.
 
         Conditions that a single model is made for, and ``sharp``, ask nothing of a rater and are left out.
 
         Raises:
             ValueError: no condition is left.
         """
-        models = {spec.name: open_model(spec) for spec in specs}
+        models = [open_model(spec) for spec in specs]
         usable = [
             condition
             for condition in self.conditions
-            if condition.track != "sharp"
-            and sum(model.applies_to(condition) for model in models.values()) > 1
+            if condition.track != "sharp" and sum(model.applies_to(condition) for model in models) > 1
         ]
         if not usable:
-            raise ValueError(
-                f"there is nothing to rate: {', '.join(models)} share no condition with anything to restore"
-            )
+            names = ", ".join(spec.name for spec in specs)
+            raise ValueError(f"there is nothing to rate: {names} share no condition with anything to restore")
+        return usable
+
+    def rating_examples(self, specs: Sequence[ModelSpec], count: int) -> list[Example]:
+        """``count`` images for people to rate, evenly spread; each under the next condition in turn.
+
+        Raises:
+            ValueError: there is nothing to rate, see :meth:`rated_conditions`.
+        """
+        usable = self.rated_conditions(specs)
+        models = {spec.name: open_model(spec) for spec in specs}
         images, _ = self.images()
         return [
             example_of(images[index], usable[turn % len(usable)], models)
