@@ -98,9 +98,9 @@ def main() -> None:
     """Run the demo; overrides of the training may follow on the command line."""
     try:
         run_demo(sys.argv[1:], Console())
-    except (ConfigError, ValueError, OSError) as error:
+    except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 if __name__ == "__main__":

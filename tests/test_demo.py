@@ -52,5 +52,5 @@ def test_wrong_setting_is_one_line(
     monkeypatch.setattr("sys.argv", ["demo", "loss.gama=1"])
     with pytest.raises(SystemExit) as ended:
         main()
-    assert ended.value.code == 1
+    assert ended.value.code == 2
     assert capsys.readouterr().err.startswith("error: there is no setting 'loss.gama'. did you mean 'gamma'?")
