@@ -16,10 +16,11 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sharpkd.checkpoint import CheckpointError, build_net, file_sha256, load_net
+from sharpkd.checkpoint import CheckpointError, build_net, load_net
 from sharpkd.config import ConfigError
 from sharpkd.evaluation import baselines
 from sharpkd.evaluation.baselines import BASELINES
+from sharpkd.evaluation.fingerprints import hash_of_code, hash_of_model
 from sharpkd.evaluation.foreign_nets import load_foreign
 from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.protocols import Condition, Image, Pair
@@ -42,12 +43,14 @@ class Model(ABC):
         scale: how many times larger its output is, along each axis.
         engine: what computes it.
         precision: in which number format.
+        code: hash of a user's own code behind it; empty where there is none.
     """
 
     name: str
     scale: int = 1
     engine: str
     precision: str = "float32"
+    code: str = ""
 
     def applies_to(self, condition: Condition) -> bool:
         """Whether this model does what the condition asks for: a net enlarges as many times as it does."""
@@ -68,9 +71,9 @@ class Model(ABC):
         """What tables tell of it, ready for JSON; None where it is unknown or does not apply.
 
         Keys: ``kind``, ``engine``, ``precision``, ``scale``, ``parameters``, ``macs_per_pixel`` (per output
-        pixel), ``receptive_field`` (pixels), ``path``, ``weights_sha256`` (of the file), ``run`` (folder of
-        the training that left the file there), ``net`` (its class or architecture) and, for a baseline,
-        ``source``.
+        pixel), ``receptive_field`` (pixels), ``path``, ``weights_sha256`` (:func:`hash_of_model`), ``run``
+        (folder of the training that left the file there), ``net`` (its class or architecture) and, for a
+        baseline, ``source``.
         """
 
 
@@ -92,9 +95,9 @@ class ModelSpec:
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of the file; of a baseline, of its name and the code of all baselines."""
+        """SHA-256 of the file, see :func:`hash_of_model`; a baseline's is of its name and all their code."""
         if self.path is not None:
-            return file_sha256(self.path)
+            return hash_of_model(self.path)
         code = self.name + "\n" + inspect.getsource(baselines)
         return hashlib.sha256(code.encode()).hexdigest()
 
@@ -109,7 +112,7 @@ class ModelSpec:
         if self.path is None:
             return BaselineModel(self.name)
         opened = _OPENERS[self.kind](self)
-        if self.fingerprint != file_sha256(self.path):
+        if self.fingerprint != hash_of_model(self.path):
             raise CheckpointError(f"{self.path} was replaced while it was evaluated; start again")
         return opened
 
@@ -160,8 +163,9 @@ class NetModel(Model):
         facts: Callable[[], Facts] = dict,
         kind: Kind = "torch",
         channels_last: bool = False,
+        code: str = "",
     ) -> None:
-        self.name, self.scale, self.engine, self.kind = name, scale, engine, kind
+        self.name, self.scale, self.engine, self.kind, self.code = name, scale, engine, kind, code
         self._order = torch.channels_last if channels_last else torch.contiguous_format
         self._net = net
         self._known = facts
@@ -260,6 +264,7 @@ def _open_torch(spec: ModelSpec) -> Model:
         net,
         getattr(net, "scale", 1),
         channels_last=isinstance(net, RestorationNet),
+        code=hash_of_code(net, spec.trusted),
         facts=lambda: _facts_of_net(net) | {"net": loaded.config["_target_"]} | _origin(spec),
     )
 

@@ -142,7 +142,7 @@ def measure(
     opened = {spec.name: open_model(spec) for spec in models}
 
     def key(spec: ModelSpec, image: BenchmarkImage, condition: Condition) -> str:
-        code = "" if spec.kind == "baseline" else net_settings
+        code = "" if spec.kind == "baseline" else net_settings + opened[spec.name].code
         return key_of(settings, code, hashes[image], image.name, repr(condition))
 
     wanted = [
@@ -292,9 +292,13 @@ def _measure(task: _Task) -> dict[str, Scores | str]:
     return outcomes
 
 
-@cache
 def open_model(spec: ModelSpec) -> Model:
-    """The model, opened once a process."""
+    """The model, opened once a process; anew where its file has changed since."""
+    return _opened(spec, spec.fingerprint)
+
+
+@cache
+def _opened(spec: ModelSpec, fingerprint: str) -> Model:
     return spec.open()
 
 

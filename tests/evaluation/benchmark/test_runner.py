@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import multiprocessing
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
+from sharpkd.checkpoint import load_net, save_weights
 from sharpkd.evaluation.benchmark import runner as sharpbench
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
 from sharpkd.evaluation.benchmark.runner import LPIPSSettings, Measured, measure
@@ -118,6 +120,38 @@ def test_other_weights_pixels_or_code_are_measured_anew(
     assert pairs_left([renamed]) == 1  # the noise is drawn by name
     monkeypatch.setattr(sharpbench, "hash_of_sources", lambda modules: "changed")
     assert pairs_left(images) == 3
+
+
+def test_a_users_changed_code_is_measured_anew(
+    specs: list[ModelSpec], images: list[BenchmarkImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pairs_left() -> int:
+        seen: list[int] = []
+        told = lambda *told: seen.append(told[1])  # noqa: E731
+        measure(specs[-1:], images, CONDITIONS[:1], tmp_path, workers=0, progress=told)
+        return max(seen, default=0)
+
+    assert (pairs_left(), pairs_left()) == (3, 0)
+    monkeypatch.setattr(sharpbench.open_model(specs[-1]), "code", "changed")
+    assert pairs_left() == 3
+
+
+def test_a_file_that_was_overwritten_is_opened_anew(
+    student_checkpoint: Path, images: list[BenchmarkImage], tmp_path: Path
+) -> None:
+    path = Path(shutil.copy(student_checkpoint, tmp_path / "net.safetensors"))
+
+    def psnr() -> float:
+        given = measure(specs_of({"net": path}), images[:1], CONDITIONS[:1], tmp_path / "cache", workers=0)
+        return given.rows[0].psnr
+
+    before = psnr()
+    loaded = load_net(student_checkpoint)
+    halved = {name: tensor / 2 for name, tensor in loaded.net.state_dict().items()}
+    save_weights(path, loaded.config, halved, {})
+    assert psnr() != before
+    shutil.copy(student_checkpoint, path)
+    assert psnr() == before
 
 
 def test_a_killed_worker_loses_nothing_that_was_measured(
