@@ -14,7 +14,14 @@ from sharpkd.evaluation.baselines import looks_at_the_truth
 from sharpkd.evaluation.benchmark.edges import EdgeScore, measure_edges
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage, MissingSet, find_images_of
 from sharpkd.evaluation.benchmark.report import write_benchmark_report
-from sharpkd.evaluation.benchmark.runner import LPIPSSettings, Measured, Progress, measure, open_model
+from sharpkd.evaluation.benchmark.runner import (
+    NO_LPIPS,
+    LPIPSSettings,
+    Measured,
+    Progress,
+    measure,
+    open_model,
+)
 from sharpkd.evaluation.benchmark.summary import summarise
 from sharpkd.evaluation.benchmark.worst_cases import worst_cases
 from sharpkd.evaluation.machine import machine
@@ -132,6 +139,9 @@ class SharpBench:
             ValueError: a model could not be measured at all, or no image can be read.
         """
         images, missing = self.images()
+        models = {spec.name: open_model(spec) for spec in specs}
+        # what a file says wrongly of itself is better said now than after hours
+        facts: dict[str, Mapping[str, Any]] = {spec.name: models[spec.name].facts() for spec in specs}
         measured = measure(
             specs,
             images,
@@ -141,11 +151,14 @@ class SharpBench:
             workers=self.workers,
             progress=progress,
         )
-        models = {spec.name: open_model(spec) for spec in specs}
         _refuse_unmeasured(models, measured)
-        facts: dict[str, Mapping[str, Any]] = {spec.name: models[spec.name].facts() for spec in specs}
-        speed = measure_speed(list(models.values()), **self.speed) if self.speed is not None else None
-        edges = {name: scores for name, model in models.items() if (scores := self._edges(model))}
+        folder.mkdir(parents=True, exist_ok=True)
+        # these rows are not the ones that an earlier evaluation here has summed up
+        (folder / "metrics.json").unlink(missing_ok=True)
+        write_rows(folder / "per_image.csv", measured.rows)
+        log.info("measured; scores of single images: %s", folder / "per_image.csv")
+        speed = self._timed(list(models.values()))
+        edges = self._on_edges(models)
         results = {
             **summarise(measured.rows, facts),
             "speed": speed,
@@ -159,14 +172,13 @@ class SharpBench:
                 "altered": measured.altered,
                 "failures": [vars(failure) for failure in measured.failures],
                 "conditions": [condition.name for condition in self.conditions],
-                "lpips": None if lpips.fingerprint == "none" else f"lpips-{lpips.backbone}",
+                "lpips": None if lpips.fingerprint == NO_LPIPS else f"lpips-{lpips.backbone}",
                 **machine(),
                 **(meta or {}),
             },
         }
-        folder.mkdir(parents=True, exist_ok=True)
-        write_rows(folder / "per_image.csv", measured.rows)
         write_json(folder / "metrics.json", results)
+        log.info("writing the report")
         write_benchmark_report(
             folder / "report.html",
             results,
@@ -190,10 +202,13 @@ class SharpBench:
         shown = [spec.name for spec in specs if spec.kind != "baseline"] or [spec.name for spec in specs]
         by_name = {(image.set, image.name): image for image in images}
         by_condition = {condition.name: condition for condition in self.conditions}
-        return [
-            example_of(by_name[case.set, case.image], by_condition[case.condition], models)
-            for case in worst_cases(measured.rows, shown, self.examples)
-        ]
+        return _examples(
+            [
+                (by_name[case.set, case.image], by_condition[case.condition])
+                for case in worst_cases(measured.rows, shown, self.examples)
+            ],
+            models,
+        )
 
     def rated_conditions(self, specs: Sequence[ModelSpec]) -> list[Condition]:
         """Those under which people have something to choose between.
@@ -227,6 +242,17 @@ class SharpBench:
             example_of(images[index], usable[turn % len(usable)], models)
             for turn, index in enumerate(spread(len(images), count))
         ]
+
+    def _timed(self, models: Sequence[Model]) -> dict[str, Any] | None:
+        if self.speed is None:
+            return None
+        log.info("timing frames")
+        return measure_speed(models, **self.speed)
+
+    def _on_edges(self, models: Mapping[str, Model]) -> dict[str, list[EdgeScore]]:
+        if self.edges:
+            log.info("measuring synthetic edges")
+        return {name: scores for name, model in models.items() if (scores := self._edges(model))}
 
     def _edges(self, model: Model) -> list[EdgeScore]:
         """Scores on synthetic edges; none of a model that enlarges, or that has to see the sharp image."""
@@ -269,6 +295,19 @@ def _blur(sigma: float) -> Condition:
 def _restore_blind(model: Model, condition: Condition, degraded: Image) -> Image:
     # nobody may look at the sharp edge here: it is the input that stands in its place
     return model.restore(Pair(degraded, degraded), condition)
+
+
+def _examples(
+    wanted: Sequence[tuple[BenchmarkImage, Condition]], models: Mapping[str, Model]
+) -> list[Example]:
+    """Those of the images that can be read and degraded."""
+    shown = []
+    for image, condition in wanted:
+        try:
+            shown.append(example_of(image, condition, models))
+        except (OSError, ValueError) as error:
+            log.warning("%s/%s is not shown: %s", image.set, image.name, error)
+    return shown
 
 
 def example_of(image: BenchmarkImage, condition: Condition, models: Mapping[str, Model]) -> Example:

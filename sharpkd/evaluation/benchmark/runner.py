@@ -12,7 +12,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 
 import cv2
@@ -25,9 +25,9 @@ from sharpkd.evaluation.benchmark.row_cache import RowCache, Scores, hash_of_sou
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import Model, ModelSpec
 from sharpkd.evaluation.protocols import Condition, make_pair
-from sharpkd.evaluation.rows import Row
+from sharpkd.evaluation.rows import INPUT, Row
 from sharpkd.evaluation.scores import score_pair
-from sharpkd.metrics.lpips import LPIPS, maybe_lpips
+from sharpkd.metrics.lpips import LPIPS, SMALLEST_SIDE, maybe_lpips
 
 log = logging.getLogger(__name__)
 
@@ -45,27 +45,39 @@ SOURCES = (
 NET_SOURCES = ("nets", "evaluation/models", "evaluation/foreign_nets", "inference/engine")
 """What decides beside its weights what a net makes of those pixels."""
 
+NO_LPIPS = "none"
+"""Fingerprint of the settings where the column stays blank."""
+
 Progress = Callable[[int, int, str], None]
 """Called with (pairs done, pairs in all, what is measured)."""
 
 
 @dataclass(frozen=True)
 class LPIPSSettings:
-    """Backbone and its weight file; without the file the column stays blank."""
+    """Backbone and its weight file; without the file the column stays blank.
+
+    Raises:
+        ValueError: an unknown backbone.
+    """
 
     backbone: str = "squeeze"
     weights: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.backbone not in SMALLEST_SIDE:
+            known = ", ".join(SMALLEST_SIDE)
+            raise ValueError(f"LPIPS backbone {self.backbone!r} is unknown; choose from {known}")
 
     def build(self) -> LPIPS | None:
         """The metric, or None where the weights are not there."""
         return maybe_lpips(self.backbone, self.weights)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Tells apart what gives other numbers."""
         path = Path(self.weights) if self.weights else None
         if path is None or not path.is_file():
-            return "none"
+            return NO_LPIPS
         return f"{self.backbone} {hashlib.sha256(path.read_bytes()).hexdigest()}"
 
 
@@ -131,7 +143,7 @@ def measure(
         progress: told after each pair.
 
     Raises:
-        ValueError: no image can be read.
+        ValueError: no image can be read, or the weights of LPIPS do not fit its backbone.
         ChildProcessError: a worker was killed; what is measured is kept.
     """
     lpips = lpips or LPIPSSettings()
@@ -156,6 +168,9 @@ def measure(
     for spec, image, condition in wanted:
         if caches[spec.name].get(key(spec, image, condition)) is None:
             tasks.setdefault((image, condition), []).append(spec)
+    # here, before hours of measuring; and once, not by every worker
+    if tasks and _lpips(lpips) is None and lpips.weights:
+        log.warning("LPIPS is left blank: no weight file at %s", lpips.weights)
     failures: list[Failure] = []
     todo = [_Task(image, condition, tuple(specs), lpips) for (image, condition), specs in tasks.items()]
     # closed at once: an interrupted run leaves no worker behind
@@ -172,11 +187,11 @@ def measure(
                 progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
     for failure in failures:
         log.warning("%s failed on %s/%s, %s: %s", *vars(failure).values())
-    rows = [
+    rows = _with_input(
         _row(spec.name, image, condition, scores)
         for spec, image, condition in wanted
         if (scores := caches[spec.name].get(key(spec, image, condition))) is not None
-    ]
+    )
     known = sharpbench_hashes()
     altered = [f"{image.set}/{image.name}" for image, digest in hashes.items() if digest not in known]
     if altered:
@@ -196,6 +211,15 @@ def _hashes(images: Iterable[BenchmarkImage]) -> tuple[dict[BenchmarkImage, str]
     if not hashes:
         raise ValueError(f"no benchmark image can be read, starting with {(unreadable or ['none given'])[0]}")
     return hashes, unreadable
+
+
+def _with_input(rows: Iterable[Row]) -> list[Row]:
+    """Without what was measured before on pairs on which ``input`` has failed now: no gain can be told."""
+    rows = list(rows)
+    if not any(row.model == INPUT for row in rows):
+        return rows
+    pairs = {(row.set, row.image, row.condition) for row in rows if row.model == INPUT}
+    return [row for row in rows if (row.set, row.image, row.condition) in pairs]
 
 
 def _row(model: str, image: BenchmarkImage, condition: Condition, scores: Scores) -> Row:
@@ -281,15 +305,22 @@ def _start_worker() -> None:
 
 def _measure(task: _Task) -> dict[str, Scores | str]:
     """Scores by model, or in their place the reason why there are none."""
-    pair = make_pair(task.condition, read_image(task.image.path), task.image.name)
+    try:
+        pair = make_pair(task.condition, read_image(task.image.path), task.image.name)
+    except Exception as error:  # the image may be gone by now, or smaller than the condition's scale
+        return {spec.name: _reason(error) for spec in task.models}
     outcomes: dict[str, Scores | str] = {}
     for spec in task.models:
         try:
             output = open_model(spec).restore(pair, task.condition)
             outcomes[spec.name] = score_pair(task.condition, output, pair.sharp, _lpips(task.lpips))
         except Exception as error:  # a net or its engine may fail in any way
-            outcomes[spec.name] = f"{type(error).__name__}: {error}".splitlines()[0]
+            outcomes[spec.name] = _reason(error)
     return outcomes
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def open_model(spec: ModelSpec) -> Model:
@@ -302,8 +333,12 @@ def _opened(spec: ModelSpec, fingerprint: str) -> Model:
     return spec.open()
 
 
-@cache
 def _lpips(settings: LPIPSSettings) -> LPIPS | None:
+    return None if settings.fingerprint == NO_LPIPS else _built(settings, settings.fingerprint)
+
+
+@cache
+def _built(settings: LPIPSSettings, fingerprint: str) -> LPIPS | None:
     return settings.build()
 
 

@@ -237,6 +237,65 @@ def test_an_unreadable_image_is_named_once_and_left_out(
         measure(specs[:1], given[:1], CONDITIONS[:2], tmp_path / "cache", workers=0)
 
 
+def test_an_image_that_vanishes_is_a_failure_of_every_model_on_it(
+    specs: list[ModelSpec], images: list[BenchmarkImage], tmp_path: Path
+) -> None:
+    copies = [
+        BenchmarkImage(image.set, image.name, Path(shutil.copy(image.path, tmp_path)), image.domain)
+        for image in images
+    ]
+
+    def lose(done: int, total: int, name: str) -> None:
+        copies[1].path.unlink(missing_ok=True)
+
+    found = measure(specs, copies, CONDITIONS[1:3], tmp_path / "cache", workers=0, progress=lose)
+    assert {(one.model, one.image, one.condition) for one in found.failures} == {
+        *((model, "b", "sharp") for model in ("input", "unsharp", "student")),
+        *((model, "b", "sr/2") for model in ("input", "unsharp")),
+    }
+    assert all("b.png" in one.reason for one in found.failures)
+    assert {row.image for row in found.rows} == {"a", "c"}
+
+
+def test_nothing_is_told_of_pairs_that_the_input_fails_on(
+    specs: list[ModelSpec], images: list[BenchmarkImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure(specs[1:2], images[:2], CONDITIONS[:1], tmp_path, workers=0)
+    whole = sharpbench.make_pair
+
+    def fail(condition: Any, image: Any, name: str) -> Any:
+        return whole(condition, image, name) if name == "a" else 1 / 0
+
+    monkeypatch.setattr(sharpbench, "make_pair", fail)
+    found = measure(specs[:2], images[:2], CONDITIONS[:1], tmp_path, workers=0)
+    assert [(row.model, row.image) for row in found.rows] == [("input", "a"), ("unsharp", "a")]
+    assert [(one.model, one.image, one.reason) for one in found.failures] == [
+        ("input", "b", "ZeroDivisionError: division by zero")
+    ]
+
+
+def test_lpips_that_cannot_be_measured_is_said_before_anything_is(
+    specs: list[ModelSpec],
+    images: list[BenchmarkImage],
+    student_checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with pytest.raises(
+        ValueError, match="LPIPS backbone 'squeze' is unknown; choose from squeeze, alex, vgg"
+    ):
+        LPIPSSettings("squeze")
+    missing = LPIPSSettings("squeeze", str(tmp_path / "none.pth"))
+    found = measure(specs[:1], images, CONDITIONS[:1], tmp_path, lpips=missing, workers=0)
+    assert {row.lpips for row in found.rows} == {None}
+    assert caplog.text.count(f"LPIPS is left blank: no weight file at {tmp_path / 'none.pth'}") == 1
+    monkeypatch.setattr(sharpbench, "_measure", lambda task: pytest.fail("measured first"))
+    other = LPIPSSettings("squeeze", str(student_checkpoint))
+    with pytest.raises(ValueError, match=r"student.safetensors does not fit"):
+        measure(specs[:1], images, CONDITIONS[:1], tmp_path, lpips=other, workers=0)
+
+
 def test_images_that_are_not_the_benchmarks_own_are_told(
     measured: Measured, specs: list[ModelSpec], tmp_path: Path
 ) -> None:
