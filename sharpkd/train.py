@@ -49,7 +49,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
         ranks = 1 if under_launcher() else ranks_wanted(cfg)
         metrics = launch_ranks(cfg, folder, checkpoint, ranks) if ranks > 1 else run_training(cfg, checkpoint)
     except BaseException as error:
-        what = "interrupted; resume=auto continues it" if isinstance(error, KeyboardInterrupt) else str(error)
+        what = str(error)
+        if isinstance(error, KeyboardInterrupt):
+            what = "interrupted; resume=auto continues it"
+            error.add_note("resume=auto continues it")
         folder.report("failed", error=what or type(error).__name__)
         raise
     folder.report("finished", metrics=metrics)

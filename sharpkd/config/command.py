@@ -26,6 +26,8 @@ from sharpkd.config.hints import choices_of, key_of
 
 # what a user can cause and mend; everything else is a mistake in the code and keeps its traceback
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, OmegaConfBaseException)
+# exit code after Ctrl-C, as shells have it
+INTERRUPTED = 130
 
 
 def is_multirun() -> bool:
@@ -37,8 +39,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
     """Turn ``main(cfg) -> number`` into a command: composition, readable errors, exit codes.
 
     A wrong configuration is one message on standard error and exit code 2; other mistakes of the user (a
-    missing file, a value out of range) are one and exit code 1; anything else keeps its traceback. In a sweep
-    every error is handed to Hydra, which marks the job.
+    missing file, a value out of range) are one and exit code 1; Ctrl-C is one and exit code 130; anything
+    else keeps its traceback. In a sweep every error is handed to Hydra, which marks the job.
     """
 
     def decorate(main: Callable[[DictConfig], float]) -> Callable[[], None]:
@@ -51,6 +53,11 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
                 if not _is_mistake(error) or is_multirun() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 _fail(error)
+            except KeyboardInterrupt as stop:
+                if is_multirun():
+                    raise
+                print(f"interrupted{_notes(stop)}", file=sys.stderr)
+                sys.exit(INTERRUPTED)
 
         # Hydra names the job, and with it the log file, after this
         job.__module__ = f"sharpkd.{config_name}"
@@ -74,9 +81,12 @@ def _is_mistake(error: Exception) -> bool:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    notes = "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
-    print(f"error: {error}{notes}", file=sys.stderr)
+    print(f"error: {error}{_notes(error)}", file=sys.stderr)
     sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _notes(error: BaseException) -> str:
+    return "".join(f" ({note})" for note in getattr(error, "__notes__", ()))
 
 
 def _preflight(config_name: str) -> None:

@@ -171,14 +171,18 @@ def _fit(
     with warnings.catch_warnings():
         for message in EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message=message)
-        trainer.fit(
-            module,
-            datamodule=data,
-            ckpt_path=None if checkpoint is None else str(checkpoint),
-            weights_only=None if checkpoint is None else True,
-        )
-    if trainer.interrupted:
-        raise KeyboardInterrupt
+        try:
+            trainer.fit(
+                module,
+                datamodule=data,
+                ckpt_path=None if checkpoint is None else str(checkpoint),
+                weights_only=None if checkpoint is None else True,
+            )
+        except SystemExit as ended:
+            # what Lightning makes of Ctrl-C
+            if trainer.interrupted:
+                raise KeyboardInterrupt from ended
+            raise
 
 
 def _refuse_other_teacher(module: RestorationModule, checkpoint: Path | None) -> None:

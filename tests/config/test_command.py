@@ -41,6 +41,16 @@ def test_a_users_mistake_has_no_traceback(error: Exception, code: int, command: 
     assert (outcome.code, outcome.err) == (code, "error: wrong\n")
 
 
+def test_an_interrupt_is_one_line_with_what_was_noted(command: Command) -> None:
+    def stop(cfg: DictConfig) -> float:
+        interrupt = KeyboardInterrupt()
+        interrupt.add_note("resume=auto continues it")
+        raise interrupt
+
+    outcome = command("trainer=cpu", main=stop)
+    assert (outcome.code, outcome.err) == (130, "interrupted (resume=auto continues it)\n")
+
+
 def test_any_other_error_keeps_its_traceback(command: Command) -> None:
     def fail(cfg: DictConfig) -> float:
         raise RuntimeError("a mistake in the code")

@@ -154,15 +154,14 @@ class DistillationScoreboard:
             log.info("training %d of %d: %s, seed %d", number, len(cells), cell.method, cell.seed)
             try:
                 report.error = train_cell(cell)
-            except KeyboardInterrupt:
-                log.warning("interrupted; the same command goes on from here")
+            except KeyboardInterrupt as stop:
+                stop.add_note("the same command goes on from here")
                 raise
-            if not report.error:
-                _measure(cell, report, scoring, facts)
-            write()
-        for report in reports:
             if report.error:
                 log.warning("%s, seed %d failed: %s", report.method, report.seed, report.error)
+            else:
+                _measure(cell, report, scoring, facts)
+            write()
         print_lines(lines, folder)
         if failed := [report for report in reports if report.error]:
             first = failed[0]

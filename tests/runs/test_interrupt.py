@@ -1,0 +1,51 @@
+"""Ctrl-C in the middle of a training: one line, and a run that can be continued."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from sharpkd.runs.folder import RunFolder
+
+Train = Callable[..., Path]
+
+
+def _hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def test_ctrl_c_is_one_line_and_the_run_goes_on_later(
+    train_here: Train, command: Callable[..., list[str]], tiny: list[str], tmp_path: Path
+) -> None:
+    overrides = [*tiny, "experiment=scratch", "trainer.max_steps=60", "callbacks.last.every_n_train_steps=7"]
+    folder = RunFolder(tmp_path / "outputs" / "scratch" / "stopped")
+    process = subprocess.Popen(
+        command(*overrides, "run=stopped"),
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # what a shell starts in the background is deaf to interrupts
+        preexec_fn=_hear_interrupts,
+    )
+    deadline = time.monotonic() + 240
+    while not folder.last_checkpoint.is_file():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline, "no checkpoint within four minutes"
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert err.splitlines()[-1] == "interrupted (resume=auto continues it)"
+    assert "Traceback" not in err
+    status = folder.status()
+    assert (status["state"], status["error"]) == ("failed", "interrupted; resume=auto continues it")
+    settings = [*overrides, "run=stopped", f"paths.output_root={tmp_path}/outputs"]
+    train_here("outputs/scratch/stopped", *settings, "resume=auto")
+    assert folder.status()["state"] == "finished"
+    assert folder.status()["metrics"]["steps"] == 60.0
