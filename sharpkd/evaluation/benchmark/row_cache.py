@@ -1,14 +1,16 @@
 """Scores that were measured before, on disk: what is measured once is never measured again.
 
 One append-only file of JSON lines for each model. A line is written whole and flushed before the next is
-measured, so an interrupted run keeps all but the image at hand; a torn last line is dropped.
+measured, so an interrupted run keeps all but the image at hand; a torn last line is taken out of the file.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
+import os
 from collections.abc import Iterable
 from importlib.resources import files
 from pathlib import Path
@@ -30,7 +32,6 @@ class RowCache:
     def __init__(self, folder: Path, model: str) -> None:
         self.path = folder / f"{model[:24]}.jsonl"
         self._scores: dict[str, Scores] = {}
-        self._torn = False
         if self.path.is_file():
             self._read()
 
@@ -46,27 +47,35 @@ class RowCache:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         line = json.dumps({"key": key, **scores}) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
-            # a torn line must not swallow the one that follows it
-            file.write("\n" + line if self._torn else line)
-        self._torn = False
+            file.write(line)
         self._scores[key] = scores
 
     def _read(self) -> None:
-        text = self.path.read_text(encoding="utf-8")
-        dropped = 0
-        for line in text.splitlines():
+        text = self.path.read_text(encoding="utf-8", errors="replace")
+        whole, dropped = [], 0
+        for line in text.split("\n"):
             if not line:
                 continue
             try:
                 scores = json.loads(line)
                 key = scores.pop("key")
-            except (json.JSONDecodeError, KeyError, AttributeError):
+            except (json.JSONDecodeError, KeyError, AttributeError, TypeError):
                 dropped += 1
                 continue
+            whole.append(line)
             self._scores[key] = scores
-        self._torn = bool(text) and not text.endswith("\n")
         if dropped:
             log.warning("%s: %d broken line(s) left out; those images are measured again", self.path, dropped)
+        if dropped or (text and not text.endswith("\n")):
+            self._mend(whole)
+
+    def _mend(self, lines: Iterable[str]) -> None:
+        """Nobody is told of a broken line twice, and a torn one does not swallow the one that follows it."""
+        draft = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
+        # a folder that may only be read stays as it is
+        with contextlib.suppress(OSError):
+            draft.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+            draft.replace(self.path)
 
 
 def key_of(*parts: str) -> str:

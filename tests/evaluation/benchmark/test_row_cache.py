@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 from pathlib import Path
@@ -27,7 +28,7 @@ def test_models_do_not_share(tmp_path: Path) -> None:
     assert RowCache(tmp_path, "second").get("a") is None
 
 
-def test_a_torn_line_is_dropped_and_does_not_swallow_the_next(
+def test_a_torn_line_is_told_once_and_does_not_swallow_the_next(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cache = RowCache(tmp_path, "m")
@@ -37,12 +38,52 @@ def test_a_torn_line_is_dropped_and_does_not_swallow_the_next(
     cache.path.write_text(text[: len(text) - 20])
     with caplog.at_level(logging.WARNING):
         torn = RowCache(tmp_path, "m")
-    assert "1 broken line(s) left out" in caplog.text
-    assert torn.get("a") == SCORES
-    assert torn.get("b") is None
-    torn.keep("c", SCORES)
-    last = RowCache(tmp_path, "m")
+        assert "1 broken line(s) left out" in caplog.text
+        assert torn.get("a") == SCORES
+        assert torn.get("b") is None
+        caplog.clear()
+        torn.keep("c", SCORES)
+        last = RowCache(tmp_path, "m")
     assert (last.get("a"), last.get("b"), last.get("c")) == (SCORES, None, SCORES)
+    assert caplog.text == ""
+    assert [path.name for path in tmp_path.iterdir()] == ["m.jsonl"]
+
+
+def test_a_last_line_without_its_end_is_kept_and_ended(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cache = RowCache(tmp_path, "m")
+    cache.keep("a", SCORES)
+    cache.path.write_text(cache.path.read_text().rstrip())
+    RowCache(tmp_path, "m").keep("b", SCORES)
+    last = RowCache(tmp_path, "m")
+    assert (last.get("a"), last.get("b"), len(last)) == (SCORES, SCORES, 2)
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("broken", [b"\0\0\0\n", b"\xff\xfe{\n", b"[]\n", b'{"psnr": 1}\n'])
+def test_lines_that_are_no_scores_are_left_out(tmp_path: Path, broken: bytes) -> None:
+    cache = RowCache(tmp_path, "m")
+    cache.keep("a", SCORES)
+    kept = cache.path.read_bytes()
+    cache.path.write_bytes(broken + kept)
+    assert RowCache(tmp_path, "m").get("a") == SCORES
+    assert cache.path.read_bytes() == kept
+
+
+def test_a_folder_that_may_only_be_read_stays_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = RowCache(tmp_path, "m")
+    cache.keep("a", SCORES)
+    cache.path.write_text(cache.path.read_text() + "{")
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert RowCache(tmp_path, "m").get("a") == SCORES
+    assert cache.path.read_text().endswith("{")
 
 
 def test_a_later_line_counts(tmp_path: Path) -> None:
