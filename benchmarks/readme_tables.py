@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from sharpkd.evaluation.console import harmed_share
+from sharpkd.evaluation.rows import decibels, lpips_name
 
 HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 SETS = ("Set14", "Kodak24")
 WEIGHTS = ("alpha", "beta", "gamma", "delta")
+SWEPT_BACKBONE = "squeeze"
 SWEPT = {"val/psnr": 2, "val/ssim": 4, "val/lpips": 4}
 
 
@@ -46,7 +48,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
 def sweep_table(rows: list[dict[str, str]]) -> str:
     """The sweep's rows as Markdown, best first."""
     lines = [
-        "| α | β | γ | δ | PSNR (dB) | SSIM | LPIPS |",
+        f"| α | β | γ | δ | PSNR (dB) | SSIM | {lpips_name(SWEPT_BACKBONE)} |",
         "| ---: | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for row in rows:
@@ -91,7 +93,9 @@ def sharpbench_table(results: dict[str, Any]) -> str:
             gain = (
                 "" if figures is None or figures["gain_psnr"] is None else f" ({figures['gain_psnr']:+.2f})"
             )
-            cells.append("" if figures is None else f"{figures['psnr']:.2f}{'' if name == 'input' else gain}")
+            cells.append(
+                "" if figures is None else decibels(figures["psnr"]) + ("" if name == "input" else gain)
+            )
         share = harmed_share(entry["conditions"])
         cells.append("" if name == "input" or share is None else f"{share:.0%}")
         lines.append("| " + " | ".join(cells) + " |")

@@ -14,7 +14,7 @@ from sharpkd.evaluation.comparison.compare import ComparedFolders
 from sharpkd.evaluation.folder.evaluation import table_of
 from sharpkd.evaluation.folder.report import format_value
 from sharpkd.evaluation.rating.bradley_terry import BradleyTerry
-from sharpkd.evaluation.rows import INPUT, META
+from sharpkd.evaluation.rows import INPUT, META, decibels
 
 WIDE = 200
 """Columns where there is no terminal: a log has room for every figure."""
@@ -106,8 +106,8 @@ def _track_cell(figures: Mapping[str, Any] | None, track: str) -> str:
         return "-"
     gain = figures.get("gain_psnr")
     if gain is None or track == SHARP:
-        return f"{figures['psnr']:.2f}"
-    return f"{figures['psnr']:.2f} ({_signed(gain, 2)})"
+        return decibels(figures["psnr"])
+    return f"{decibels(figures['psnr'])} ({_signed(gain, 2)})"
 
 
 def harmed_share(conditions: Mapping[str, Mapping[str, Any]]) -> float | None:

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from sharpkd.functional.psnr import PSNR_CAP
+
 INPUT = "input"
 """Name of the model whose output is the degraded image as it is (enlarged by bicubic where scale > 1)."""
 
@@ -46,6 +48,21 @@ class Row:
 
 COLUMNS = tuple(field.name for field in fields(Row))
 TEXT = ("model", "set", "image", "domain", "track", "condition")
+
+
+def lpips_name(measured: str | None) -> str:
+    """What tables call LPIPS, such as ``lpips-squeeze``: values of different backbones do not compare.
+
+    Args:
+        measured: ``lpips`` of a ``metrics.json``'s ``_meta``, as any evaluation writes it: the backbone or
+            this name; None where nobody knows.
+    """
+    return "lpips" if measured is None else f"lpips-{measured.removeprefix('lpips-')}"
+
+
+def decibels(psnr: float, digits: int = 2, unit: str = "") -> str:
+    """A PSNR as people read it: "identical" in place of ``PSNR_CAP``, which stands for infinity."""
+    return "identical" if psnr >= PSNR_CAP else f"{psnr:,.{digits}f}{unit}"
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:

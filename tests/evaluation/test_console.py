@@ -22,7 +22,10 @@ def figures(psnr: float, gain: float | None, harmed: float | None, images: int =
 RESULTS: dict[str, Any] = {
     "models": {
         "input": {
-            "tracks": {track: figures(25.0, None if track == "sharp" else 0.0, 0.0) for track in TRACKS},
+            "tracks": {
+                track: figures(100.0, None, None) if track == "sharp" else figures(25.0, 0.0, 0.0)
+                for track in TRACKS
+            },
             "conditions": {"gaussian/1.6": figures(25.0, 0.0, 0.0)},
         },
         "student": {
@@ -56,6 +59,8 @@ def test_the_benchmark_by_track() -> None:
     (student,) = [line for line in lines if "student" in line]
     cells = [cell.strip() for cell in student.strip("│").split("│")]
     assert cells == ["student", "27.50 (+2.50)", "26.50 (+1.50)", "-", "-", "41.25", "-", "44%"]  # 7 of 16
+    (unchanged,) = [line for line in lines if "input" in line and "│" in line]
+    assert unchanged.strip("│").split("│")[5].strip() == "identical"
     assert "7 images" in lines[-1]
 
 

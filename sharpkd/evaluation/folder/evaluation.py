@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from sharpkd.data.batch import Batch
 from sharpkd.data.crops import WholeImageDataset
@@ -21,8 +20,8 @@ from sharpkd.evaluation.folder.report import Comparison, write_report
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import Model
 from sharpkd.evaluation.pages.pictures import Pixels, Tile, from_pixels, side_by_side, to_pixels
-from sharpkd.evaluation.protocols import Condition, Pair
-from sharpkd.evaluation.rows import INPUT, META
+from sharpkd.evaluation.protocols import Condition, Pair, enlarged
+from sharpkd.evaluation.rows import INPUT, META, decibels, lpips_name
 from sharpkd.evaluation.speed import frame_milliseconds
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.functional.colour import rgb_to_y
@@ -98,21 +97,21 @@ class FolderEvaluation:
     def restored(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """One image: ``(1, 3, H, W)`` sharp, and ``input`` and every net's output, all rounded to 8 bit.
 
+        ``input`` is SharpBench's: the degraded image, enlarged by Pillow's bicubic where scale > 1.
+
         Raises:
             UnreadableImage: the file cannot be read.
         """
         pair = self._pairs[index]
-        enlarged = pair.degraded
-        if enlarged.shape != pair.sharp.shape:
-            enlarged = F.interpolate(enlarged, size=pair.sharp.shape[-2:], mode="bicubic")
-        versions = {INPUT: quantise_8bit(enlarged)}
+        test, told = self._test_of(pair)
+        versions = {INPUT: from_pixels(enlarged(told, test))}
         condition = pair.condition if self.use_condition else None
         with torch.inference_mode():
             for name, net in self.nets.items():
                 if isinstance(net, nn.Module):
                     versions[name] = quantise_8bit(net(pair.degraded, condition).float())
                 else:
-                    versions[name] = from_pixels(net.restore(*self._test_of(pair)))
+                    versions[name] = from_pixels(net.restore(test, told))
         return pair.sharp, versions
 
     def _test_of(self, pair: Batch) -> tuple[Pair, Condition]:
@@ -163,7 +162,7 @@ def evaluate_folder(
     """Measure nets on images; write ``metrics.json``, ``per_image.csv``, ``pictures/``, ``report.html``.
 
     Every metric is taken on 8-bit-rounded RGB images and averaged per image; ``psnr_y`` and ``ssim_y`` on
-    luma (BT.601). ``ms_per_image`` is the median for one 640x480 input (torch eager, float32, CPU).
+    luma (BT.601). ``ms_per_image`` is the median for an output of 640x480 (torch eager, float32, CPU).
 
     Args:
         nets: by name; they are put into eval mode and see the degraded image alone. A
@@ -197,7 +196,7 @@ def evaluate_folder(
             metric: _mean([rows[model][metric] for rows in per_image.values()]) for metric in METRICS
         }
         if model != INPUT:
-            results[model] |= cost(nets[model]) | dict((origins or {}).get(model, {}))
+            results[model] |= cost(nets[model], scale=scale) | dict((origins or {}).get(model, {}))
     results[META] = {
         "images": [evaluation.names[index] for index in per_image],
         "skipped": skipped,
@@ -211,20 +210,24 @@ def evaluate_folder(
     out_dir.mkdir(parents=True, exist_ok=True)
     write_json(out_dir / "metrics.json", results)
     _write_per_image(out_dir / "per_image.csv", evaluation, per_image)
-    comparisons = _draw(evaluation, per_image, out_dir / "pictures")
+    comparisons = _draw(evaluation, per_image, out_dir / "pictures", lpips_name(results[META]["lpips"]))
     write_report(
         out_dir / "report.html", title, table_of(results), comparisons, curves, [*notes, _conditions(results)]
     )
     return results
 
 
-def cost(net: nn.Module | Model, size: tuple[int, int] = LATENCY_SIZE) -> dict[str, Any]:
-    """Parameters, MACs per output pixel (None where unknown), ms for one image of ``size``."""
+def cost(net: nn.Module | Model, size: tuple[int, int] = LATENCY_SIZE, scale: int = 1) -> dict[str, Any]:
+    """Parameters, MACs per output pixel (None where unknown), ms for one output of ``size``.
+
+    A net that enlarges ``scale`` times is given that much smaller an image, as in SharpBench's times.
+    """
     if not isinstance(net, nn.Module):
         known = net.facts()
         cost_known = {key: known[key] for key in ("parameters", "macs_per_pixel")}
         return cost_known | {"ms_per_image": frame_milliseconds(net, size)}
-    image = torch.rand(1, 3, *size, generator=torch.Generator().manual_seed(0))
+    height, width = (-(-side // scale) for side in size)
+    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
     latency = measure_latency(net, image.contiguous(memory_format=torch.channels_last), warmup=1, repeats=5)
     return {
         "parameters": count_parameters(net),
@@ -240,9 +243,10 @@ def condition_names_of(degradation: Any) -> tuple[str, ...]:
 
 
 def table_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the report's table: one a model, blank columns left out."""
+    """The rows of the report's table: one a model, blank columns left out, LPIPS with its backbone's name."""
     columns = {
-        "PSNR (dB)": "psnr", "SSIM": "ssim", "PSNR-Y (dB)": "psnr_y", "SSIM-Y": "ssim_y", "LPIPS": "lpips",
+        "PSNR (dB)": "psnr", "SSIM": "ssim", "PSNR-Y (dB)": "psnr_y", "SSIM-Y": "ssim_y",
+        lpips_name(results[META].get("lpips")): "lpips",
         "parameters": "parameters", "MACs / pixel": "macs_per_pixel", "ms / image": "ms_per_image",
     }  # fmt: skip
     models = [model for model in results if model != META]
@@ -286,7 +290,7 @@ def _write_per_image(
 
 
 def _draw(
-    evaluation: FolderEvaluation, per_image: Mapping[int, Mapping[str, Scores]], folder: Path
+    evaluation: FolderEvaluation, per_image: Mapping[int, Mapping[str, Scores]], folder: Path, lpips: str
 ) -> list[Comparison]:
     """Side-by-side pictures of the images that gained least, middling and most, and their comparisons."""
     shown = next(reversed(evaluation.nets), INPUT)
@@ -308,7 +312,7 @@ def _draw(
         pixels = {model: to_pixels(output[0]) for model, output in versions.items()}
         name = evaluation.names[index]
         tiles = [Tile("sharp", to_pixels(sharp[0]))] + [
-            Tile(model, image, _caption(per_image[index][model])) for model, image in pixels.items()
+            Tile(model, image, _caption(per_image[index][model], lpips)) for model, image in pixels.items()
         ]
         side_by_side([tiles], [f"{name}: {rank} gain"], width=420, zoom_size=96).save(folder / f"{rank}.png")
         comparisons.append(_comparison(name, rank, shown, pixels, to_pixels(sharp[0]), per_image[index]))
@@ -324,15 +328,19 @@ def _comparison(
     scores: Mapping[str, Scores],
 ) -> Comparison:
     after, label = (sharp, "sharp") if shown == INPUT else (pixels[shown], shown)
-    numbers = ", ".join(f"{model} {scores[model]['psnr']:.2f} dB" for model in pixels)
+    numbers = ", ".join(f"{model} {_psnr(scores[model])}" for model in pixels)
     return Comparison(f"{name} ({rank} gain)", pixels[INPUT], after, INPUT, label, numbers)
 
 
-def _caption(scores: Scores) -> str:
-    parts = [f"{scores['psnr']:.2f} dB"]
+def _caption(scores: Scores, lpips: str) -> str:
+    parts = [_psnr(scores)]
     parts += [f"SSIM {scores['ssim']:.4f}"] if scores["ssim"] is not None else []
-    parts += [f"LPIPS {scores['lpips']:.3f}"] if scores["lpips"] is not None else []
+    parts += [f"{lpips} {scores['lpips']:.3f}"] if scores["lpips"] is not None else []
     return ", ".join(parts)
+
+
+def _psnr(scores: Scores) -> str:
+    return decibels(scores["psnr"] or 0.0, unit=" dB")
 
 
 def _conditions(results: Mapping[str, Any]) -> str:
@@ -340,8 +348,8 @@ def _conditions(results: Mapping[str, Any]) -> str:
     height, width = LATENCY_SIZE
     return (
         f"{len(meta['images'])} images, degradation {meta['degradation']}, every output rounded to 8 bit, "
-        f"metrics averaged per image. ms / image: median for {width}×{height}, torch eager float32, "
-        f"{meta['threads']} thread(s), {meta['cpu']}."
+        f"metrics averaged per image. ms / image: median for an output of {width}×{height}, torch eager "
+        f"float32, {meta['threads']} thread(s), {meta['cpu']}."
     )
 
 

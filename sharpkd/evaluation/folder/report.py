@@ -12,9 +12,10 @@ from typing import Any
 
 from sharpkd.evaluation.pages.page import data_uri, fill
 from sharpkd.evaluation.pages.pictures import Pixels
+from sharpkd.evaluation.rows import decibels
 
 MIN_SLIDER = 500
-DIGITS = {"PSNR": 2, "SSIM": 4, "LPIPS": 4, "ms": 1}
+DIGITS = {"PSNR": 2, "SSIM": 4, "lpips": 4, "ms": 1}
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,17 @@ def write_report(
 
 
 def format_value(column: str, value: Any) -> str:
-    """A cell's text: digits by what the column holds, thousands separated, nothing for None."""
+    """A cell's text: digits by what the column holds, thousands separated, nothing for None.
+
+    A PSNR of identical images is no number (see :func:`sharpkd.evaluation.rows.decibels`).
+    """
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     digits = next((count for word, count in DIGITS.items() if column.startswith(word)), None)
+    if column.startswith("PSNR"):
+        return decibels(value, DIGITS["PSNR"])
     if digits is not None:
         return f"{value:,.{digits}f}"
     return f"{value:,.0f}" if abs(value) >= 100 or value == int(value) else f"{value:.3g}"

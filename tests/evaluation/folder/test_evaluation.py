@@ -17,10 +17,19 @@ from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
 
+from sharpkd.data.albumentations_guard import A
 from sharpkd.data.crops import to_tensor
 from sharpkd.data.degradation import GaussianBlur, degrade, name_seed
 from sharpkd.data.images import read_image
-from sharpkd.evaluation.folder.evaluation import cost, evaluate_folder, score
+from sharpkd.evaluation.folder.evaluation import (
+    FolderEvaluation,
+    cost,
+    evaluate_folder,
+    score,
+    table_of,
+)
+from sharpkd.evaluation.pages.pictures import side_by_side, to_pixels
+from sharpkd.evaluation.protocols import Condition, Pair, enlarged
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.metrics.lpips import LPIPS, maybe_lpips
 from sharpkd.nets.pixel_student import PixelStudent
@@ -195,23 +204,57 @@ def test_small_images_leave_blanks(tmp_path: Path) -> None:
     assert results["input"]["psnr"] > 0
 
 
+class Half(A.ImageOnlyTransform):
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        return np.ascontiguousarray(img[::2, ::2])
+
+
+class Double(nn.Module):
+    """Tells the sizes of what it was given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: list[tuple[int, ...]] = []
+
+    def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
+        self.sizes.append(tuple(degraded.shape[-2:]))
+        return nn.functional.interpolate(degraded, scale_factor=2)
+
+
 def test_a_task_that_enlarges(tmp_path: Path) -> None:
-    from sharpkd.data.albumentations_guard import A
-
-    class Half(A.ImageOnlyTransform):
-        def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
-            return np.ascontiguousarray(img[::2, ::2])
-
-    class Double(nn.Module):
-        def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
-            return nn.functional.interpolate(degraded, scale_factor=2)
-
     grey = np.full((33, 40, 3), 90, np.uint8)
     Image.fromarray(grey).save(tmp_path / "grey.png")
     results = evaluate_folder(
         {"double": Double()}, [tmp_path / "grey.png"], Half(p=1), tmp_path / "out", scale=2
     )
     assert results["input"]["psnr"] == results["double"]["psnr"] == 100.0
+    report = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "double identical" in report
+    assert "100.00" not in report
+
+
+def test_the_input_of_a_task_that_enlarges_is_the_benchmarks(photos: list[Path], tmp_path: Path) -> None:
+    evaluation = FolderEvaluation({}, photos, Half(p=1), scale=2)
+    sharp = read_image(photos[0])
+    _, versions = evaluation.restored(0)
+    expected = enlarged(Condition("sr", "sr/2", scale=2), Pair(sharp[::2, ::2].copy(), sharp))
+    assert np.array_equal(to_pixels(versions["input"][0]), expected)
+
+
+def test_times_are_those_of_an_output_whatever_the_scale() -> None:
+    net = Double()
+    cost(net, (48, 65), scale=2)
+    assert set(net.sizes) == {(24, 33)}
+    cost(net, (48, 65))
+    assert net.sizes[-1] == (48, 65)
+
+
+def test_an_evaluation_times_an_output_of_640_by_480(photos: list[Path], tmp_path: Path) -> None:
+    net = Double()
+    evaluate_folder({"double": net}, photos[:1], Half(p=1), tmp_path, scale=2)
+    assert (240, 320) in net.sizes
+    assert (480, 640) not in net.sizes
+    assert "median for an output of 640×480" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_the_condition_reaches_nets_only_when_asked(photos: list[Path], tmp_path: Path) -> None:
@@ -265,3 +308,23 @@ def test_lpips_is_measured_where_its_weights_are(sharpkd_weights: Path, photos: 
     assert found is not None
     assert found > 0.01
     assert score(output[..., :20, :], sharp[..., :20, :], lpips)["lpips"] is None
+
+
+@pytest.mark.real_data
+def test_lpips_names_its_backbone_wherever_it_stands(
+    sharpkd_weights: Path, photos: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    captions: list[str] = []
+
+    def keep(rows: Any, *rest: Any, **more: Any) -> Any:
+        captions.extend(tile.caption for tile in rows[0])
+        return side_by_side(rows, *rest, **more)
+
+    monkeypatch.setattr("sharpkd.evaluation.folder.evaluation.side_by_side", keep)
+    lpips = maybe_lpips("squeeze", sharpkd_weights / "squeezenet1_1.pth")
+    results = evaluate_folder({}, photos[:1], GaussianBlur(1.2), tmp_path, lpips=lpips)
+    (row,) = table_of(results)
+    assert row["lpips-squeeze"] == results["input"]["lpips"] > 0
+    assert not {"LPIPS", "lpips"} & set(row)
+    assert '<th scope="col">lpips-squeeze</th>' in (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"lpips-squeeze {results['input']['lpips']:.3f}" in captions[1]

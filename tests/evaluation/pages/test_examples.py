@@ -32,4 +32,4 @@ def test_an_output_of_another_shape_or_type_is_refused(output: np.ndarray, found
 
 def test_the_sharp_image_is_checked_too() -> None:
     with pytest.raises(ValueError, match="baby, sharp: the sharp image is float64"):
-        Example("baby", "sharp", np.zeros((4, 6, 3)), {})  # type: ignore[arg-type]
+        Example("baby", "sharp", np.zeros((4, 6, 3)), {})  # type: ignore[arg-type]  # floats are what it refuses
