@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from sharpkd.evaluation.baselines import BASELINES, looks_at_the_truth
 from sharpkd.evaluation.benchmark.example_pictures import show_examples
-from sharpkd.evaluation.benchmark.summary import GROUPS, SHARP
+from sharpkd.evaluation.benchmark.summary import GROUPS, SHARP, track_of
 from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.pages.page import asset, fill, plotly_script, replace_file, script_json, thinned
-from sharpkd.evaluation.rows import INPUT, Row
+from sharpkd.evaluation.rows import INPUT, Row, lpips_name
 from sharpkd.evaluation.sweeps.jobs import read_series, shown_first
+from sharpkd.functional.psnr import PSNR_CAP
 
 if TYPE_CHECKING:
     from sharpkd.evaluation.benchmark.edges import EdgeScore
@@ -24,6 +25,7 @@ LIMIT_BYTES = 14_500_000
 POINTS = 400
 METRICS = ("psnr", "ssim", "lpips")
 DIGITS = {"psnr": 3, "ssim": 5, "lpips": 5}
+OPINIONS = re.compile(r'(<script id="opinions" type="application/json">).*?(</script>)', re.DOTALL)
 SCRIPTS = ("figures.js", "tables.js", "charts.js", "pictures.js")
 
 
@@ -58,7 +60,8 @@ def write_benchmark_report(
         raise ValueError("the summary names no model; expected at least 'input'")
     meta = summary.get("_meta", {})
     data: dict[str, Any] = {
-        "lpips": meta.get("lpips") or "LPIPS",
+        "cap": PSNR_CAP,
+        "lpips": lpips_name(meta.get("lpips")),
         "models": [_model(name, entry) for name, entry in summary["models"].items()],
         "conditions": _conditions(rows),
         "speed": speed,
@@ -95,11 +98,29 @@ def write_benchmark_report(
     replace_file(path, _page(data | {"examples": shown}, rows, meta, notes))
 
 
+def add_opinions(path: Path, opinions: Mapping[str, Any]) -> None:
+    """Put people's opinions, which come after the evaluation, beside the figures of a page that is there.
+
+    Args:
+        path: a page of :func:`write_benchmark_report`; opinions that are in it already are replaced.
+        opinions: see :func:`sharpkd.evaluation.rating.opinions.opinions_of`.
+
+    Raises:
+        ValueError: the page has no place for them.
+    """
+    text = path.read_text(encoding="utf-8")
+    if not OPINIONS.search(text):
+        raise ValueError(f"{path} has no place for opinions; evaluate again, then score the answers")
+    shown = script_json(opinions)
+    replace_file(path, OPINIONS.sub(lambda found: found[1] + shown + found[2], text, count=1))
+
+
 def _page(data: Mapping[str, Any], rows: Sequence[Row], meta: Mapping[str, Any], notes: Sequence[str]) -> str:
     parts = {
         "lead": html.escape(_lead(rows, meta)),
         "css": asset("benchmark/page/page.css"),
         "data": script_json(data),
+        "opinions": script_json(None),
         "plotly": plotly_script(),
         "js": "\n".join(asset(f"benchmark/page/{name}") for name in SCRIPTS),
         "notes": "\n".join(f"<p>{html.escape(note)}</p>" for note in notes),
@@ -152,8 +173,8 @@ def _suspects(models: Sequence[Mapping[str, Any]]) -> list[str]:
 
 def _conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """Conditions by track, in the rows' order; within a track by number."""
-    tracks = list(dict.fromkeys(row.track for row in rows))
-    named = {row.condition: row.track for row in rows}
+    tracks = list(dict.fromkeys(track_of(row) for row in rows))
+    named = {row.condition: track_of(row) for row in rows}
     order = sorted(named, key=lambda name: (tracks.index(named[name]), _number(name) or 0.0))
     return [{"name": name, "track": named[name], "number": _number(name)} for name in order]
 

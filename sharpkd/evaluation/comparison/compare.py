@@ -23,8 +23,9 @@ from sharpkd.evaluation.comparison.finished import (
     read_finished,
 )
 from sharpkd.evaluation.pages.page import fill, replace_file, script_json
-from sharpkd.evaluation.rows import INPUT
+from sharpkd.evaluation.rows import INPUT, lpips_name
 from sharpkd.evaluation.statistics import MeanInterval, mean_interval
+from sharpkd.functional.psnr import PSNR_CAP
 
 # The same bytes measured on two machines differ by less; another degradation or image by far more
 SAME_INPUT_DB = 1e-3
@@ -44,7 +45,8 @@ class Difference:
         second: another's.
         track: that the tests are from.
         condition: likewise; empty for all of the track's.
-        metric: ``psnr``, ``ssim``, ``psnr_y`` (higher is better) or ``lpips`` (lower is better).
+        metric: ``psnr``, ``ssim``, ``psnr_y`` (higher is better) or LPIPS (lower is better), which has its
+            backbone's name with it: ``lpips-squeeze``.
         first_mean: of the shared images.
         second_mean: likewise.
         interval: second minus first. Its values are one an image: where a track has several conditions, an
@@ -102,8 +104,8 @@ def compare_folders(folders: Sequence[str | Path], out_dir: Path) -> ComparedFol
     """Line up finished evaluations; write ``comparison.csv`` and ``comparison.html`` into ``out_dir``.
 
     Tests are paired by set, image and condition; those whose inputs have another PSNR are not the same test
-    and left out. LPIPS of different backbones is not compared. Images that are not in every evaluation are
-    counted, named in the notes, and all listed in ``unpaired.csv``.
+    and left out. LPIPS of different or unknown backbones is not compared. Images that are not in every
+    evaluation are counted, named in the notes, and all listed in ``unpaired.csv``.
 
     Args:
         folders: written by ``python -m sharpkd.evaluate``, on SharpBench or on a folder of images.
@@ -182,7 +184,11 @@ def _on(
     only_second = sum(test not in first.results for test in tests)
     found = []
     for metric in METRICS:
-        if metric == "lpips" and first.lpips != second.lpips:
+        if metric != "lpips":
+            name = metric
+        elif first.lpips is not None and first.lpips == second.lpips:
+            name = lpips_name(first.lpips)
+        else:
             continue
         values: dict[tuple[str, str], list[tuple[float, float]]] = defaultdict(list)
         for test in same:
@@ -198,7 +204,7 @@ def _on(
         means = fmean(before), fmean(after)
         left_out = only_first, only_second, len(shared) - len(same)
         found.append(
-            Difference(first.label, second.label, track, condition, metric, *means, interval, *left_out)
+            Difference(first.label, second.label, track, condition, name, *means, interval, *left_out)
         )
     return found
 
@@ -242,12 +248,26 @@ def _difference_notes(contestants: Sequence[Contestant]) -> list[str]:
                 f"{_count(len(other), 'test', both)} left out, because "
                 f"the input was another one: {name}/{image}, {condition}, had {one:.2f} and {two:.2f} dB"
             )
-    backbones = sorted({one.lpips or "none" for one in contestants})
+    return [*notes, *_lpips_notes(contestants)]
+
+
+def _lpips_notes(contestants: Sequence[Contestant]) -> list[str]:
+    with_lpips = [one for one in contestants if _has_lpips(one)]
+    backbones: dict[str, list[str]] = {}
+    for one in with_lpips:
+        backbones.setdefault(one.lpips or "", []).append(one.label)
+    nameless = backbones.pop("", [])
+    notes = []
     if len(backbones) > 1:
-        notes.append(
-            f"LPIPS is compared only where its backbone is the same; here are {', '.join(backbones)}"
-        )
+        listed = "; ".join(f"{lpips_name(name)}: {_listed(backbones[name])}" for name in sorted(backbones))
+        notes.append(f"LPIPS is compared only where its backbone is the same; here are {listed}")
+    if nameless:
+        notes.append(f"LPIPS is left out where no metrics.json names its backbone: {_listed(nameless)}")
     return notes
+
+
+def _has_lpips(one: Contestant) -> bool:
+    return any(result.row.lpips is not None for result in one.results.values())
 
 
 def _nothing_shared(finished: Sequence[Finished]) -> str:
@@ -289,6 +309,7 @@ def _page(
         "contestants": [INPUT, *(one.label for one in contestants)],
         "reference": own[0] if len(own) > 1 else INPUT,
         "columns": COLUMNS,
+        "cap": PSNR_CAP,
         "differences": [found.row() for found in differences],
     }
     folders = [

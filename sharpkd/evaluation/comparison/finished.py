@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 
+from sharpkd.config import ConfigError
 from sharpkd.evaluation.rows import COLUMNS, INPUT, META, Row, read_rows
 
 FOLDER = "folder"
@@ -81,11 +82,12 @@ def read_finished(folders: Sequence[str | Path]) -> list[Finished]:
         FileNotFoundError: a folder without ``per_image.csv``.
     """
     if not folders:
-        raise ValueError("compare needs the folders of finished evaluations: compare=[DIR,DIR]")
+        raise ConfigError("compare needs the folders of finished evaluations: compare=[DIR,DIR]")
     paths = [Path(folder).expanduser().absolute() for folder in folders]
+    real = [path.resolve() for path in paths]
     for path in paths:
-        if paths.count(path) > 1:
-            raise ValueError(f"{path} is given twice; compare needs different evaluations")
+        if real.count(path.resolve()) > 1:
+            raise ConfigError(f"{path} is given twice; compare needs different evaluations")
     found = []
     for path, label in zip(paths, _labels(paths), strict=True):
         file = path / "per_image.csv"

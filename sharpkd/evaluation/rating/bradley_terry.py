@@ -26,6 +26,7 @@ class BradleyTerry:
             the scores' mean is 0: of two models whose scores differ by d, people prefer the higher one in
             1 / (1 + exp(-d)) of the cases. Low and high bound the confidence interval.
         pairs: number of comparisons.
+        comparisons: model -> how many of them it took part in.
         ties: those of them that had no winner.
         covariance: ``(M, M)`` of the scores, in the order of ``scores``.
         confidence: of the intervals.
@@ -35,6 +36,7 @@ class BradleyTerry:
 
     scores: dict[str, tuple[float, float, float]]
     pairs: int
+    comparisons: dict[str, int]
     ties: int
     covariance: Matrix
     confidence: float
@@ -104,6 +106,7 @@ def bradley_terry(comparisons: Iterable[tuple[str, str, float]], confidence: flo
             for i in order
         },
         pairs=len(found),
+        comparisons={names[i]: sum(names[i] in pair[:2] for pair in found) for i in order},
         ties=sum(outcome == 0.5 for _, _, outcome in found),
         covariance=covariance[np.ix_(order, order)],
         confidence=confidence,

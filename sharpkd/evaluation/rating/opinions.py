@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharpkd.evaluation.benchmark.report import add_opinions
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.rating.answers import score_answers
 from sharpkd.evaluation.rating.ballot import make_rating_page
 from sharpkd.evaluation.rating.bradley_terry import BradleyTerry
+from sharpkd.evaluation.rows import INPUT, META
+from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
 
 PAGE = "rating.html"
 TABLE = "rating.csv"
-COLUMNS = ("model", "score", "low", "high")
+COLUMNS = ("model", "score", "low", "high", "comparisons", "regularised")
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,14 @@ def write_page(examples: Sequence[Example], folder: Path, seed: int, settings: R
 
 
 def score(folder: Path, settings: RatingSettings) -> BradleyTerry:
-    """Score the answers with the key in ``folder`` (else those beside the answers); write ``rating.csv``."""
+    """Score the answers with the key in ``folder`` (else those beside the answers); write ``rating.csv``.
+
+    Where ``folder`` holds an evaluation on SharpBench, the scores also go into its ``metrics.json``, as
+    ``opinions`` (see :func:`opinions_of`), and into its ``report.html``.
+
+    Raises:
+        FileNotFoundError, ValueError: as :func:`sharpkd.evaluation.rating.answers.score_answers`.
+    """
     key = (folder / PAGE).with_name("rating_key.json")
     answers = [Path(path).expanduser() for path in as_list(settings.answers)]
     found = score_answers(answers, [key] if key.is_file() else [])
@@ -60,11 +72,74 @@ def score(folder: Path, settings: RatingSettings) -> BradleyTerry:
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
-        writer.writerows((model, *scores) for model, scores in found.scores.items())
+        writer.writerows(
+            (model, *scores, found.comparisons[model], found.regularised)
+            for model, scores in found.scores.items()
+        )
+    _put_beside_metrics(folder, opinions_of(found))
     return found
+
+
+def opinions_of(found: BradleyTerry) -> dict[str, Any]:
+    """The scores, ready for JSON.
+
+    Returns:
+        ``scores`` (model -> ``score``, ``low``, ``high``, ``comparisons`` and ``preferred_to_input``: share,
+        low and high, or None), best first; ``choices``, ``ties``, ``confidence`` and ``regularised``, as in
+        :class:`~sharpkd.evaluation.rating.bradley_terry.BradleyTerry`.
+    """
+    return {
+        "scores": {
+            model: {
+                "score": score,
+                "low": low,
+                "high": high,
+                "comparisons": found.comparisons[model],
+                "preferred_to_input": list(found.preference(model, INPUT))
+                if INPUT in found.scores and model != INPUT
+                else None,
+            }
+            for model, (score, low, high) in found.scores.items()
+        },
+        "choices": found.pairs,
+        "ties": found.ties,
+        "confidence": found.confidence,
+        "regularised": found.regularised,
+    }
+
+
+def _put_beside_metrics(folder: Path, opinions: dict[str, Any]) -> None:
+    metrics, report = folder / "metrics.json", folder / "report.html"
+    if not metrics.is_file():
+        return
+    results = json.loads(metrics.read_text(encoding="utf-8"))
+    if results.get(META, {}).get("benchmark") != "SharpBench":
+        log.info("%s is no evaluation on SharpBench: the scores are in %s alone", folder, TABLE)
+        return
+    if report.is_file():
+        add_opinions(report, opinions)
+    write_json(metrics, results | {"opinions": opinions})
 
 
 def spread(count: int, limit: int) -> list[int]:
     """Up to ``limit`` of the indices below ``count``, evenly spread."""
     limit = min(limit, count)
     return [index * count // limit for index in range(limit)]
+
+
+def take_turns(offers: Sequence[Sequence[str]], count: int) -> list[int]:
+    """``count`` indices of offers: the next is one whose rarest name was least often among those before.
+
+    Of such offers, the one that was taken least often; of those, the first.
+    """
+    taken: Counter[int] = Counter()
+    seen: Counter[str] = Counter()
+    turns = []
+    for _ in range(count):
+        turn = min(
+            range(len(offers)), key=lambda index: (min(seen[name] for name in offers[index]), taken[index])
+        )
+        taken[turn] += 1
+        seen.update(offers[turn])
+        turns.append(turn)
+    return turns

@@ -13,7 +13,7 @@ import pytest
 
 from sharpkd.evaluation.benchmark import report as benchmark_report
 from sharpkd.evaluation.benchmark.edges import EdgeScore
-from sharpkd.evaluation.benchmark.report import LIMIT_BYTES, write_benchmark_report
+from sharpkd.evaluation.benchmark.report import LIMIT_BYTES, add_opinions, write_benchmark_report
 from sharpkd.evaluation.benchmark.summary import summarise
 from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.rows import Row
@@ -29,6 +29,21 @@ PATIENCE = 180_000
 CONDITIONS = {"gaussian/0.8": "gaussian", "gaussian/2.4": "gaussian", "noisy": "noisy", "sharp": "sharp"}
 GAINS = {"unsharp": 0.5, "wiener-oracle": 4.0, "small <i>": 1.0, "student": 3.0}
 MS = {"unsharp": 2.0, "small <i>": 20.0, "student": 100.0, "slow": 400.0}
+
+OPINIONS = {
+    "scores": {
+        name: {"score": score, "low": low, "high": high, "comparisons": count, "preferred_to_input": share}
+        for name, score, low, high, count, share in (
+            ("student", 0.9, 0.2, 1.6, 12, [0.85, 0.7, 0.93]),
+            ("a guest", -0.1, -0.5, 0.3, 8, [0.67, 0.5, 0.8]),
+            ("input", -0.8, -1.2, -0.4, 10, None),
+        )
+    },
+    "choices": 15,
+    "ties": 2,
+    "confidence": 0.95,
+    "regularised": True,
+}
 
 
 def rows() -> list[Row]:
@@ -150,6 +165,23 @@ def test_the_page_fetches_nothing_and_names_stay_text(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("no_plotly")
+def test_opinions_that_come_later_change_nothing_else(tmp_path: Path) -> None:
+    path = write(tmp_path / "r.html")
+    before = path.read_text(encoding="utf-8")
+    place = '<script id="opinions" type="application/json">'
+    assert before.count(f"{place}null</script>") == 1
+    scores = {"scores": {"</script>\\1": OPINIONS["scores"]}}
+    add_opinions(path, scores)
+    head, _, rest = path.read_text(encoding="utf-8").partition(place)
+    written, end, tail = rest.partition("</script>")
+    assert json.loads(written) == scores
+    assert f"{head}{place}null{end}{tail}" == before
+    path.write_text("<p>another page</p>", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no place for opinions"):
+        add_opinions(path, scores)
+
+
+@pytest.mark.usefixtures("no_plotly")
 def test_parts_may_be_missing(tmp_path: Path) -> None:
     path = write(tmp_path / "r.html", examples=[], speed=None, edges=None, curves=[], notes=[])
     data = data_of(path)
@@ -221,6 +253,8 @@ if CHROMIUM:
 
     def look_at_tables(page: Page) -> None:
         names = ["wiener-oracle told", "student", "small <i>", "unsharp", "input"]
+        # what was left as it is has no PSNR to itself
+        assert sorted(column(page, "results", "sharp"))[-1] == "identical"
         assert column(page, "results", "model") == names
         assert column(page, "results", "gaussian")[:2] == ["29.50 +4.00", "27.50 +2.00"]
         assert column(page, "results", "sharp")[:3] == ["", "41.00 0 % < 40", "39.00 100 % < 40"]
@@ -289,8 +323,25 @@ if CHROMIUM:
         assert first.locator(".crops button[aria-pressed=true]").inner_text().startswith("unsharp")
         assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
 
+    def look_at_opinions(page: Page) -> None:
+        assert column(page, "opinions-table", "model") == ["student", "a guest", "input"]
+        assert column(page, "opinions-table", "score") == [
+            "+0.90 +0.20 … +1.60",
+            "−0.10 −0.50 … +0.30",
+            "−0.80 −1.20 … −0.40",
+        ]
+        assert column(page, "opinions-table", "preferred to the input")[0] == "85 % 70 % … 93 %"
+        assert column(page, "opinions-table", "comparisons") == ["12", "8", "10"]
+        hint = page.inner_text("#opinions-hint")
+        assert "15 choices, 2 without a preference" in hint
+        assert "a guess yet" in hint
+        # beside the metrics too, where the model was measured
+        beside = dict(zip(column(page, "results", "model"), column(page, "results", "opinion"), strict=True))
+        assert (beside["student"], beside["unsharp"], beside["input"]) == ("+0.90 ± 0.70", "", "−0.80 ± 0.40")
+
     def test_the_page_in_a_browser(tmp_path: Path) -> None:
         path = write(tmp_path / "r.html")
+        add_opinions(path, OPINIONS)
         assert path.stat().st_size < LIMIT_BYTES
         problems: list[str] = []
         with sync_playwright() as playwright:
@@ -306,6 +357,7 @@ if CHROMIUM:
                 lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else problems.append(r.url),
             )
             page.goto(path.as_uri())
+            look_at_opinions(page)
             look_at_tables(page)
             look_at_charts(page)
             look_at_examples(page)
@@ -314,7 +366,10 @@ if CHROMIUM:
             paper = page.evaluate("document.getElementById('sigma').layout.paper_bgcolor")
             page.emulate_media(color_scheme="light")
             assert page.evaluate("getComputedStyle(document.body).backgroundColor") != dark
-            assert page.evaluate("document.getElementById('sigma').layout.paper_bgcolor") != paper
+            # the charts are told a moment later
+            page.wait_for_function(
+                "old => document.getElementById('sigma').layout.paper_bgcolor !== old", arg=paper
+            )
             page.set_viewport_size({"width": 1280, "height": 800})
             assert page.evaluate("document.documentElement.scrollWidth") == 1280
             browser.close()

@@ -56,9 +56,13 @@ def loggers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
 
 
 def test_a_summary_is_figures_and_a_table(loggers: dict[str, Any]) -> None:
-    publish_summary(loggers, summarise(ROWS, {}))
+    measured = [ROWS[0], replace(ROWS[1], lpips=0.25)]
+    publish_summary(loggers, {**summarise(measured, {}), "_meta": {"lpips": "lpips-squeeze"}})
     (_, figures), (_, key, columns, rows), finish = Recorder.told
     assert figures["student/gaussian/psnr"] == 28
+    # runs with another backbone must not lie beside this one
+    assert {name for name in figures if "lpips" in name} == {"student/gaussian/lpips-squeeze"}
+    assert [name for name in columns if "lpips" in name] == ["lpips-squeeze", "gain_lpips-squeeze"]
     assert figures["student/gaussian/gain_psnr"] == 3
     assert "student/gaussian/ssim" not in figures
     assert key == "tracks"
@@ -74,7 +78,7 @@ def test_an_evaluation_on_a_folder(loggers: dict[str, Any]) -> None:
     results = {
         "input": {"psnr": 25.0, "ssim": None},
         "student": {"psnr": 28.0, "ssim": None, "parameters": 44108, "path": "net.safetensors"},
-        "_meta": {"psnr": 1.0},
+        "_meta": {"psnr": 1.0, "lpips": "alex"},
     }
     publish_folder_results(loggers, results)
     assert Recorder.told[0] == (
@@ -88,7 +92,7 @@ def test_an_evaluation_on_a_folder(loggers: dict[str, Any]) -> None:
         "psnr": 28.0,
         "ssim": None,
         "psnr_y": None,
-        "lpips": None,
+        "lpips-alex": None,
         "ssim_y": None,
         "parameters": 44108,
         "macs_per_pixel": None,

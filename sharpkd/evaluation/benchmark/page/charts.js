@@ -124,8 +124,9 @@ function drawImages() {
     return {type: "box", orientation: "h", x: value, y: value.map(() => brief(model.name)), boxpoints: "all", jitter: .5,
       pointpos: 0, name: brief(model.name), line: {color: look.colour, width: 1.4}, fillcolor: look.colour + "22",
       marker: {size: 4.5, color: look.colour, opacity: .55}, hoveron: "points", text: at.map(i => escaped(data.images[i])),
-      customdata: value.map(one => (condition.track === "sharp" ? fixed : signed)(one, digits)),
-      hovertemplate: "<b>%{text}</b><br>" + brief(model.name) + " %{customdata}" + unit + "<extra></extra>"};
+      customdata: value.map(one => condition.track !== "sharp" ? signed(one, digits) + unit
+        : metric === "psnr" ? decibels(one, digits, unit) : fixed(one, digits)),
+      hovertemplate: "<b>%{text}</b><br>" + brief(model.name) + " %{customdata}<extra></extra>"};
   });
   byId("images").style.height = 76 + 46 * Math.max(1, list.length) + "px";
   const what = condition.track === "sharp" ? title + " to the input" : "gain in " + title;

@@ -6,26 +6,21 @@ const metrics = {
   lpips: {title: data.lpips, unit: "", digits: 4, better: -1},
 };
 const about = {gaussian: "Gaussian blur", noisy: "blur and noise", lowres: "shrunk, enlarged", sharp: "already sharp",
-  conference: "shrunk, JPEG", sr: "super-resolution", folder: "own images"};
+  conference: "shrunk, JPEG", folder: "own images"};
+for (const scale of [2, 3, 4]) about["sr x" + scale] = "super-resolution";
 const models = data.models;
 const contenders = models.filter(model => model.kind !== "input")
   .sort((a, b) => (a.kind === "baseline") - (b.kind === "baseline"));
 const tracks = [...new Set(data.conditions.map(one => one.track))];
 const restoring = tracks.filter(track => track !== "sharp");
-const known = value => value !== null && value !== undefined;
 const figuresOf = (model, track) => model.tracks[track] || {};
 const conditionsOf = track => data.conditions.filter(one => one.track === track);
 const measuredIn = metric => models.some(model => Object.values(model.tracks).some(one => known(one[metric])));
 const used = Object.keys(metrics).filter(measuredIn);
 
-function fixed(value, digits) {
-  if (!known(value)) return "";
-  // + 0: what rounds to nothing has no sign
-  return (Number(value.toFixed(digits)) + 0).toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits}).replace("-", "−");
-}
-function signed(value, digits) {
-  const text = fixed(value, digits);
-  return known(value) && value >= 0 ? "+" + text : text;
+// The files hold a cap where nothing differs: a PSNR that is infinite
+function decibels(value, digits, unit = "") {
+  return known(value) && value >= data.cap ? "identical" : fixed(value, digits) + (known(value) ? unit : "");
 }
 const percent = value => known(value) ? fixed(value * 100, value > 0 && value < .1 ? 1 : 0) + " %" : "";
 function milliseconds(value) {
@@ -40,7 +35,7 @@ const narrow = () => innerWidth < 700;
 function label(condition) {
   if (!condition.name.includes("/")) return condition.name;
   const setting = condition.name.slice(condition.name.indexOf("/") + 1);
-  return {gaussian: "σ " + setting, lowres: "÷" + setting, sr: "×" + setting}[condition.track] || setting;
+  return {gaussian: "σ " + setting, lowres: "÷" + setting}[condition.track] || setting;
 }
 function gainClass(value, better) {
   return !known(value) || value === 0 ? "" : value * better > 0 ? "up" : "down";

@@ -15,7 +15,7 @@ function verdict(example) {
 function caption(output) {
   const gain = known(output.gain) ? ' <span class="' + gainClass(output.gain, 1) + '">' + signed(output.gain, 2) + "</span>" : "";
   return "<b>" + breakable(output.name) + '</b><span class="numbers">'
-    + (known(output.psnr) ? fixed(output.psnr, 2) + " dB" + gain : "") + "</span>";
+    + (known(output.psnr) ? decibels(output.psnr, 2, " dB") + gain : "") + "</span>";
 }
 function showExample(example) {
   const panel = document.createElement("article");
@@ -80,6 +80,7 @@ for (const [id, draw] of [["metric", drawResults], ["columns", drawResults], ["s
   ["domains-track", drawDomains], ["curve", drawCurves]]) byId(id).addEventListener("change", draw);
 drawCards();
 drawResults();
+drawOpinions();
 drawHarm();
 drawModels();
 drawLegend();

@@ -48,7 +48,8 @@ function figureColumn(key, title, note, figures, metric) {
     const below = metric === "psnr" && known(one.share_under_40) && model.kind !== "input"
       ? small(percent(one.share_under_40) + " < 40") : "";
     const beside = model.kind === "input" ? "" : small(signed(gain, digits), gainClass(gain, better)) + below;
-    return {value, kind: mark(model), html: known(value) ? text(fixed(value, digits)) + beside : "",
+    const shown = metric === "psnr" ? decibels(value, digits) : fixed(value, digits);
+    return {value, kind: mark(model), html: known(value) ? text(shown) + beside : "",
       title: known(value) ? one.images + " images" : ""};
   }};
 }
@@ -97,14 +98,51 @@ const hasFact = key => contenders.some(model => known(model.facts[key]));
 
 function drawResults() {
   const metric = byId("metric").value, view = views[Number(byId("columns").value)];
-  const more = [hasFact("parameters") ? factColumn("parameters", "parameters") : null,
+  const more = [opinions ? opinionColumn : null, hasFact("parameters") ? factColumn("parameters", "parameters") : null,
     usualSize ? timeColumn(usualSize) : null].filter(Boolean);
   fillTable(byId("results"), [nameColumn, ...view.columns(metric), ...more], models);
   const {title, better} = metrics[metric];
   byId("results-hint").textContent = title + (better > 0 ? ", higher is better" : ", lower is better")
     + ", with the " + (better > 0 ? "gain over" : "difference to") + " the input beside it. Bold: the best"
     + (models.some(model => model.told) ? "; underlined: the best that is not told the blur or the sharp image." : ".")
-    + (tracks.includes("sr") && metric !== "lpips" ? " On sr both are of luma, without the border." : "");
+    + (tracks.some(track => track.startsWith("sr ")) && metric !== "lpips" ? " On sr both are of luma, without the border." : "");
+}
+
+const opinions = JSON.parse(byId("opinions").textContent);
+const opinionOf = model => ((opinions || {}).scores || {})[model.name];
+const opinionColumn = {key: "opinion", title: "opinion", note: "people’s score", cell: model => {
+  const one = opinionOf(model);
+  return one ? {value: one.score, html: text(signed(one.score, 2)) + small("± " + fixed(one.high - one.score, 2)),
+    title: one.comparisons + " comparisons"} : {html: ""};
+}};
+function drawOpinions() {
+  byId("opinions-section").hidden = !opinions;
+  if (!opinions) return;
+  const confidence = fixed(100 * opinions.confidence, 0) + " %", scores = Object.values(opinions.scores);
+  const reach = Math.max(1e-9, ...scores.flatMap(one => [Math.abs(one.low), Math.abs(one.high)]));
+  const between = (low, high, write) => write(low) + " … " + write(high);
+  const columns = [nameColumn,
+    {key: "score", title: "score", note: confidence + " interval", cell: model => {
+      const {score, low, high} = opinionOf(model);
+      return {value: score, html: text(signed(score, 2)) + small(between(low, high, value => signed(value, 2)))
+        + intervalBar(low, score, high, reach)};
+    }},
+    {key: "preferred", title: "preferred to the input", note: "share of choices expected", cell: model => {
+      const share = opinionOf(model).preferred_to_input;
+      return share ? {value: share[0], html: text(percent(share[0])) + small(between(share[1], share[2], percent))}
+        : {html: ""};
+    }},
+    {key: "comparisons", title: "comparisons", cell: model => {
+      const count = opinionOf(model).comparisons;
+      return {value: count, html: text(fixed(count, 0))};
+    }}];
+  const asked = Object.keys(opinions.scores).map(name => models.find(model => model.name === name)
+    || {name, kind: name === "input" ? "input" : "model", facts: {}});
+  fillTable(byId("opinions-table"), columns, asked);
+  byId("opinions-hint").textContent = "Blind choices between two outputs: " + plural(opinions.choices, "choice") + ", "
+    + opinions.ties + " without a preference. Bradley–Terry scores, whose mean is 0: of two models whose scores differ by d, "
+    + "people prefer the higher one in 1 / (1 + e⁻ᵈ) of the cases. The intervals take the choices as independent."
+    + (opinions.regularised ? " Some models always won or always lost: how far apart they are is a guess yet." : "");
 }
 
 function drawHarm() {
@@ -115,7 +153,7 @@ function drawHarm() {
   }}));
   if (tracks.includes("sharp")) columns.push({key: "sharp", title: "sharp", note: "PSNR to the input", cell: model => {
     const one = figuresOf(model, "sharp");
-    return {value: one.psnr, html: known(one.psnr) ? text(fixed(one.psnr, 1) + " dB")
+    return {value: one.psnr, html: known(one.psnr) ? text(decibels(one.psnr, 1, " dB"))
       + small(known(one.share_under_40) ? percent(one.share_under_40) + " < 40" : "") : ""};
   }});
   byId("harm-section").hidden = !contenders.length;
@@ -166,7 +204,8 @@ function drawCards() {
     quick.name + ", " + signed(gain(quick), 2) + " dB"]);
   const toInput = model => figuresOf(model, "sharp").psnr;
   const gentle = best(field, toInput);
-  if (gentle) cards.push(["Changes sharp images least", fixed(toInput(gentle), 1), "dB to the input", gentle.name]);
+  if (gentle) cards.push(["Changes sharp images least", decibels(toInput(gentle), 1),
+    toInput(gentle) < data.cap ? "dB to the input" : "to the input", gentle.name]);
   byId("cards").innerHTML = cards.map(([title, figure, unit, note], i) => '<div class="card' + (i ? "" : " best")
     + '"><span class="label">' + escaped(title) + '</span><span class="figure">' + escaped(figure) + "<small>"
     + escaped(unit) + '</small></span><span class="note">' + escaped(note) + "</span></div>").join("");

@@ -1,5 +1,6 @@
 "use strict";
-// What the pages share: colours that follow light and dark, plotly's axes and layout, sortable tables, sliders.
+// What the pages share: colours that follow light and dark, how numbers are written, plotly's axes and layout, intervals,
+// sortable tables, sliders.
 const byId = id => document.getElementById(id);
 const colour = {};
 function readColours() {
@@ -9,6 +10,23 @@ function readColours() {
 }
 function escaped(text) {
   return String(text).replace(/[&<>"]/g, sign => ({"&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&#34;"})[sign]);
+}
+const known = value => value !== null && value !== undefined;
+function fixed(value, digits) {
+  if (!known(value)) return "";
+  // + 0: what rounds to nothing has no sign
+  return (Number(value.toFixed(digits)) + 0).toLocaleString("en", {minimumFractionDigits: digits, maximumFractionDigits: digits}).replace("-", "−");
+}
+function signed(value, digits) {
+  const text = fixed(value, digits);
+  return known(value) && value >= 0 ? "+" + text : text;
+}
+const plural = (count, noun) => count + " " + noun + (count === 1 ? "" : "s");
+// A mean and its interval (low and high may be null) on an axis from -reach to reach, with 0 in the middle
+function intervalBar(low, mean, high, reach) {
+  const at = value => (50 + 48 * value / reach).toFixed(2) + "%";
+  const line = known(low) ? '<i style="left:' + at(low) + ';right:calc(100% - ' + at(high) + ')"></i>' : "";
+  return '<span class="span">' + line + '<s style="left:' + at(mean) + '"></s></span>';
 }
 const config = {displayModeBar: false, responsive: true};
 function axis(title, more) {
