@@ -88,6 +88,17 @@ def test_writes_what_it_found(evaluated: tuple[Path, dict[str, Any]], student_ch
     assert "<html" in (folder / "report.html").read_text()
 
 
+def test_the_report_has_the_columns_of_the_summary(evaluated: tuple[Path, dict[str, Any]]) -> None:
+    folder, results = evaluated
+    text = (folder / "report.html").read_text()
+    data = json.loads(
+        text.partition('<script id="data" type="application/json">')[2].partition("</script>")[0]
+    )
+    columns = list(results["models"]["input"]["tracks"])
+    assert columns == ["noisy", "sharp", "sr x2", "sr x3", "sr x4"]
+    assert list(dict.fromkeys(one["track"] for one in data["conditions"])) == columns
+
+
 def test_says_what_it_was_made_with(evaluated: tuple[Path, dict[str, Any]]) -> None:
     meta = evaluated[1]["_meta"]
     assert meta["seed"] == 0

@@ -14,6 +14,8 @@ from sharpkd.evaluation.statistics import percentile
 SHARP = "sharp"
 """The track whose input is the truth: what counts there is to leave it alone."""
 HARMLESS_DB = 40.0
+SR = "sr"
+"""The track that is told apart by scale: a net enlarges so many times and is measured on nothing else."""
 METRICS = ("psnr", "ssim", "psnr_y", "lpips")
 GAINS = ("psnr", "ssim", "lpips")
 GROUPS = ("tracks", "conditions", "sets", "domains")
@@ -49,7 +51,8 @@ def summarise(rows: Sequence[Row], facts: Mapping[str, Mapping[str, Any]]) -> di
 
     Returns:
         ``{"models": {name: {**facts, "tracks": {track: F}, "conditions": {condition: F},
-        "sets": {condition: {set: F}}, "domains": {track: {domain: F}}}}}`` where the figures F are
+        "sets": {condition: {set: F}}, "domains": {track: {domain: F}}}}}``, where the track is that of
+        :func:`track_of` and the figures F are
 
         - ``images``: how many different ones.
         - ``psnr`` ``ssim`` ``psnr_y`` ``lpips``: means per image (dB, 0 to 1, dB, lower is better); of a
@@ -69,6 +72,15 @@ def summarise(rows: Sequence[Row], facts: Mapping[str, Mapping[str, Any]]) -> di
     if INPUT in facts or INPUT in measured:
         models.insert(0, INPUT)
     return {"models": {name: {**facts.get(name, {}), **_tables(measured.get(name, []))} for name in models}}
+
+
+def track_of(row: Row) -> str:
+    """What a row's figures are listed under: the track; of ``sr`` a scale, such as ``sr x2``.
+
+    All models in one column have then met the same conditions.
+    """
+    scale = row.condition.partition("/")[2]
+    return f"{SR} x{scale}" if row.track == SR and scale else row.track
 
 
 def flatten(summary: Mapping[str, Any]) -> dict[str, float]:
@@ -108,7 +120,7 @@ def _name(row: Row) -> str:
 
 def _tables(measured: Sequence[_Measured]) -> dict[str, Any]:
     conditions = _grouped(measured, lambda one: one.row.condition)
-    tracks = _grouped(measured, lambda one: one.row.track)
+    tracks = _grouped(measured, lambda one: track_of(one.row))
     return {
         "tracks": {track: _over_conditions(ones) for track, ones in tracks.items()},
         "conditions": {condition: _figures(ones) for condition, ones in conditions.items()},

@@ -90,6 +90,25 @@ def test_sets_and_domains_are_told_apart(rows: list[Row]) -> None:
     assert domains["building"]["harmed_share"] == 1
 
 
+def test_nets_of_different_scales_share_no_column() -> None:
+    def enlarged(model: str, scale: int, psnr: float) -> Row:
+        return row(model, psnr, track="sr", condition=f"sr/{scale}")
+
+    inputs = [enlarged("input", 2, 30.0), enlarged("input", 4, 24.0)]
+    models = summarise([*inputs, enlarged("twice", 2, 33.0), enlarged("four", 4, 26.0)], {})["models"]
+    assert {name: list(entry["tracks"]) for name, entry in models.items()} == {
+        "input": ["sr x2", "sr x4"],
+        "twice": ["sr x2"],
+        "four": ["sr x4"],
+    }
+    assert {track: one["psnr"] for track, one in models["input"]["tracks"].items()} == {
+        "sr x2": 30.0,
+        "sr x4": 24.0,
+    }
+    assert models["twice"]["tracks"]["sr x2"] == models["twice"]["conditions"]["sr/2"]
+    assert models["four"]["domains"]["sr x4"]["nature"]["gain_psnr"] == 2.0
+
+
 def test_images_without_a_domain_are_in_no_domain(rows: list[Row]) -> None:
     unlabelled = [replace(one, domain="") for one in rows]
     assert summarise(unlabelled, {})["models"]["student"]["domains"] == {"gaussian": {}, "sharp": {}}
