@@ -29,7 +29,7 @@ from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import CURVES, Model, ModelSpec, specs_of
 from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.protocols import TRACKS, Condition, Image, Pair, conditions, make_pair
-from sharpkd.evaluation.rating.opinions import spread
+from sharpkd.evaluation.rating.opinions import spread, take_turns
 from sharpkd.evaluation.rows import INPUT, META, write_rows
 from sharpkd.evaluation.speed import measure_speed
 from sharpkd.runs.folder import write_json
@@ -213,16 +213,20 @@ class SharpBench:
     def rated_conditions(self, specs: Sequence[ModelSpec]) -> list[Condition]:
         """Those under which people have something to choose between.
 
-        Conditions that a single model is made for, and ``sharp``, ask nothing of a rater and are left out.
+        Conditions that a single model is made for, and ``sharp``, ask nothing of a rater and are left out; so
+        are those that none of the user's models is made for, where there is any.
 
         Raises:
             ValueError: no condition is left.
         """
         models = [open_model(spec) for spec in specs]
+        own = _own(specs)
         usable = [
             condition
             for condition in self.conditions
-            if condition.track != "sharp" and sum(model.applies_to(condition) for model in models) > 1
+            if condition.track != "sharp"
+            and sum(model.applies_to(condition) for model in models) > 1
+            and any(model.applies_to(condition) for model in models if model.name in own)
         ]
         if not usable:
             names = ", ".join(spec.name for spec in specs)
@@ -230,17 +234,22 @@ class SharpBench:
         return usable
 
     def rating_examples(self, specs: Sequence[ModelSpec], count: int) -> list[Example]:
-        """``count`` images for people to rate, evenly spread; each under the next condition in turn.
+        """``count`` images for people to rate, evenly spread, under conditions that take turns.
+
+        Each of the user's models is asked about as often as the others, as far as that goes.
 
         Raises:
             ValueError: there is nothing to rate, see :meth:`rated_conditions`.
         """
         usable = self.rated_conditions(specs)
         models = {spec.name: open_model(spec) for spec in specs}
+        own = _own(specs)
+        offers = [[name for name in own if models[name].applies_to(condition)] for condition in usable]
         images, _ = self.images()
+        chosen = spread(len(images), count)
         return [
-            example_of(images[index], usable[turn % len(usable)], models)
-            for turn, index in enumerate(spread(len(images), count))
+            example_of(images[index], usable[turn], models)
+            for index, turn in zip(chosen, take_turns(offers, len(chosen)), strict=True)
         ]
 
     def _timed(self, models: Sequence[Model]) -> dict[str, Any] | None:
@@ -286,6 +295,11 @@ class SharpBench:
             for failed in meta["failures"]
         ]
         return notes
+
+
+def _own(specs: Sequence[ModelSpec]) -> list[str]:
+    """What people are to be asked about: the user's models, else the input, beside which the others are."""
+    return [spec.name for spec in specs if spec.kind != "baseline"] or [INPUT]
 
 
 def _blur(sigma: float) -> Condition:

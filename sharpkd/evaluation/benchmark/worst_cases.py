@@ -22,19 +22,15 @@ def worst_cases(rows: Sequence[Row], models: Sequence[str], count: int) -> list[
     """Up to ``count`` cases, worst first; the last of two or more is the median one, for a fair impression.
 
     Every model and track gives its worst case before any of them gives a second one. On ``sharp`` the gain is
-    below 0 for every change, so the worst case there is the image that is harmed most. ``sr`` is left out:
-    input and output differ in size.
+    below 0 for every change, so the worst case there is the image that is harmed most. On ``sr`` the gain is
+    over the input enlarged by bicubic.
 
     Args:
         rows: with those of ``input``.
         models: whose failures count.
         count: how many cases are wanted.
     """
-    before = {
-        (row.set, row.image, row.condition): row.psnr
-        for row in rows
-        if row.model == INPUT and row.track != "sr"
-    }
+    before = {(row.set, row.image, row.condition): row.psnr for row in rows if row.model == INPUT}
     found: dict[tuple[str, str], list[Case]] = {}
     for row in rows:
         place = (row.set, row.image, row.condition)

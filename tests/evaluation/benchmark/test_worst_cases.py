@@ -32,11 +32,16 @@ def test_without_room_for_more_only_the_worst() -> None:
     assert worst_cases(INPUT + NET + OTHER, ["net"], 1) == [Case("Set5", "b", "gaussian/1", -1.0)]
 
 
-def test_other_models_the_input_and_super_resolution_do_not_count() -> None:
+def test_other_models_and_the_input_do_not_count() -> None:
     baseline = rows_of("unsharp", "gaussian", dict.fromkeys("abcde", 0.0))
-    enlarged = rows_of("input", "sr", BEFORE) + rows_of("net", "sr", dict.fromkeys("abcde", 0.0))
-    cases = worst_cases(INPUT + NET + baseline + enlarged, ["net", "input"], 9)
+    cases = worst_cases(INPUT + NET + baseline, ["net", "input"], 9)
     assert [case.image for case in cases] == ["b", "c", "d", "e", "a"]
+
+
+def test_super_resolution_has_its_turn_too() -> None:
+    enlarged = rows_of("input", "sr", BEFORE) + rows_of("net", "sr", dict.fromkeys("abcde", 20.5))
+    cases = worst_cases(INPUT + NET + enlarged, ["net"], 3)
+    assert cases[:2] == [Case("Set5", "b", "gaussian/1", -1.0), Case("Set5", "a", "sr/1", 0.5)]
 
 
 def test_of_a_fair_number_none_is_shown_twice() -> None:
