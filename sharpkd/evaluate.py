@@ -7,7 +7,6 @@ from sharpkd.requires import require_extra
 require_extra("train")
 
 import logging
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -41,9 +40,6 @@ from sharpkd.evaluation.rating.opinions import RatingSettings, score, write_page
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)
-
-INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it."""
 
 OF_A_FOLDER = {
     "data": "data._target_",
@@ -132,7 +128,11 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
         benchmark.rated_conditions(specs)
     lpips = LPIPSSettings(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
     with _bar() as tell:
-        results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
+        try:
+            results = benchmark.run(specs, folder, lpips, meta={"seed": cfg.seed}, progress=tell)
+        except KeyboardInterrupt as stop:
+            stop.add_note("what was measured is kept, and the same command goes on from there")
+            raise
     if rating.page:
         write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
     publish_summary(cfg.logger, results)
@@ -158,20 +158,11 @@ def compare(cfg: DictConfig) -> ComparedFolders:
 
 @entry("evaluate")
 def main(cfg: DictConfig) -> float:
-    """Do what is configured; Ctrl-C is one line and exit code 130.
+    """Do what is configured.
 
     The number is the last model's PSNR; on the benchmark its mean gain over the tracks (dB); of a comparison
     the last difference.
     """
-    try:
-        return _run(cfg)
-    except KeyboardInterrupt:
-        kept = "; what was measured is kept, and the same command goes on from there"
-        print(f"interrupted{'' if cfg.benchmark is None else kept}", file=sys.stderr)
-        sys.exit(INTERRUPTED)
-
-
-def _run(cfg: DictConfig) -> float:
     console = console_of_results()
     folder = Path(cfg.paths.run_dir)
     rating = RatingSettings.of(cfg.rating)

@@ -83,7 +83,7 @@ def test_interrupted_is_one_line(root: Path, tmp_path: Path, project_root: Path,
     assert 0 < rows_kept(tmp_path) < 4 * 5 * 2
     assert "Traceback" not in err
     assert err.splitlines()[-1] == (
-        "interrupted; what was measured is kept, and the same command goes on from there"
+        "interrupted (what was measured is kept, and the same command goes on from there)"
     )
     assert out == ""
 
