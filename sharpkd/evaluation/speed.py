@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,9 +25,13 @@ log = logging.getLogger(__name__)
 SIZES = ((480, 640), (720, 1280), (1080, 1920))
 UNSHARP = "unsharp"
 ENHANCED_CNN = "enhanced_cnn"
+REPEATS = 30
+"""Frames that SharpBench's protocol asks for."""
 LEAST_REPEATS = 3
 TOO_SLOW = 3
 """A size is left out when one frame would take longer than this many times the time for all repeats."""
+LONGEST = 60.0
+"""Seconds: however much time there is, a frame may not take longer; the CNN's a third of it."""
 
 Timing = dict[str, Any]
 
@@ -35,8 +39,8 @@ Timing = dict[str, Any]
 def measure_speed(
     models: Sequence[Model],
     sizes: Sequence[tuple[int, int]] = SIZES,
-    repeats: int = 30,
-    seconds: float = 20.0,
+    repeats: int = REPEATS,
+    seconds: float = 60.0,
     threads: int | None = None,
 ) -> dict[str, Any]:
     """Median milliseconds a frame, warm, of every model that can be used without the sharp image.
@@ -50,16 +54,17 @@ def measure_speed(
         sizes: (height, width) of the output, smallest first: an enlarging net reads so much less.
         repeats: timed frames, after one that is not.
         seconds: fewer frames are timed once these have passed, but never less than three. A size is left out
-            where a frame would take more than three times as long (the CNN: a third), by the time that one
-            took at the size before.
+            where a frame would take more than three times as long, or than a minute (the CNN: a third, or
+            20 s), by the time that one took at the size before.
         threads: CPU threads; None for as many as torch is set to use.
 
     Returns:
         ``{"sizes": ["640x480", …], "threads", "cpu", "versions", "models": {name: {"engine", "precision",
-        "scale", "sizes": {"640x480": {"ms", "repeats", "unsharp_ms", "vs_unsharp", "vs_enhanced_cnn"}}}},
-        "references": {"unsharp": …, "enhanced_cnn": …}}``, where each reference is described as a model is.
-        The ``vs_`` are ratios of times, ``unsharp_ms`` is what the unsharp mask took beside this model. All
-        but ``repeats`` are None where nothing was measured.
+        "scale", "sizes": {"640x480": {"ms", "repeats", "left_out", "unsharp_ms", "vs_unsharp",
+        "vs_enhanced_cnn"}}}}, "references": {"unsharp": …, "enhanced_cnn": …}}``, where each reference is
+        described as a model is. The ``vs_`` are ratios of times, ``unsharp_ms`` is what the unsharp mask took
+        beside this model. Where nothing was measured they are None and ``repeats`` is 0; ``left_out`` says
+        why, and is None elsewhere.
 
     Raises:
         ValueError: no size, or numbers that are not positive.
@@ -73,13 +78,16 @@ def measure_speed(
         )
     ordered = sorted((int(height), int(width)) for height, width in sizes)
     references = {UNSHARP: BaselineModel(UNSHARP), ENHANCED_CNN: _enhanced_cnn()}
+    longest = min(TOO_SLOW * seconds, LONGEST)
     with _threads(threads) as used:
         timed = {
-            UNSHARP: _time_sizes(references[UNSHARP], ordered, repeats, seconds, TOO_SLOW * seconds),
-            ENHANCED_CNN: _time_sizes(references[ENHANCED_CNN], ordered, repeats, seconds, seconds / 3),
+            UNSHARP: _time_sizes(references[UNSHARP], ordered, repeats, seconds, longest),
+            ENHANCED_CNN: _time_sizes(
+                references[ENHANCED_CNN], ordered, repeats, seconds, min(seconds, LONGEST) / 3
+            ),
         }
         results = {
-            model.name: _time_sizes(model, ordered, repeats, seconds, TOO_SLOW * seconds)
+            model.name: _time_sizes(model, ordered, repeats, seconds, longest)
             for model in models
             if _can_be_used(model)
         }
@@ -91,6 +99,28 @@ def measure_speed(
         "models": {name: _entry(by_name[name], timings, timed) for name, timings in results.items()},
         "references": {name: _entry(references[name], timings, timed) for name, timings in timed.items()},
     }
+
+
+def remarks_on(speed: Mapping[str, Any]) -> list[str]:
+    """Where fewer frames were timed than the protocol asks for, and where none: sentences for people.
+
+    Args:
+        speed: see :func:`measure_speed`.
+    """
+    timings = {
+        f"{name} at {size}": timing
+        for entries in (speed["references"], speed["models"])
+        for name, entry in entries.items()
+        for size, timing in entry["sizes"].items()
+    }
+    few = [f"{place} {one['repeats']}" for place, one in timings.items() if 0 < one["repeats"] < REPEATS]
+    none = [f"{place} ({one['left_out']})" for place, one in timings.items() if one["left_out"]]
+    remarks = []
+    if few:
+        remarks.append(f"Medians of fewer than the protocol's {REPEATS} frames: {', '.join(few)}.")
+    if none:
+        remarks.append(f"Not timed: {', '.join(none)}.")
+    return remarks
 
 
 def frame_milliseconds(model: Model, size: tuple[int, int], repeats: int = 5) -> float | None:
@@ -140,14 +170,19 @@ def _time_sizes(
     per_pixel = 0.0
     for size in sizes:
         pixels = size[0] * size[1]
-        timings[_name(size)] = {"ms": None, "repeats": 0, "unsharp_ms": None}
+        timings[_name(size)] = blank = {"ms": None, "repeats": 0, "left_out": None, "unsharp_ms": None}
         if per_pixel * pixels > longest:
-            log.info("%s: too slow to be timed at %s", model.name, _name(size))
+            failed = per_pixel == float("inf")
+            blank["left_out"] = (
+                "it failed on a smaller frame" if failed
+                else f"a frame would take about {per_pixel * pixels:.2g} s"
+            )  # fmt: skip
             continue
         try:
             timings[_name(size)] = timing = _time_beside(model, size, repeats, seconds)
         except Exception as error:  # most likely out of memory, but an engine may fail in any way
             log.warning("%s cannot be timed at %s: %s", model.name, _name(size), error)
+            blank["left_out"] = (str(error) or type(error).__name__).splitlines()[0]
             per_pixel = float("inf")
             continue
         per_pixel = timing["ms"] / 1000 / pixels
@@ -162,6 +197,7 @@ def _time_beside(model: Model, size: tuple[int, int], repeats: int, seconds: flo
     return {
         "ms": 1000 * statistics.median(times),
         "repeats": len(times),
+        "left_out": None,
         "unsharp_ms": 1000 * statistics.median(beside),
     }
 

@@ -15,7 +15,7 @@ import torch
 from sharpkd.evaluation import speed
 from sharpkd.evaluation.models import BaselineModel, Facts, Model
 from sharpkd.evaluation.protocols import Condition, Image, Pair
-from sharpkd.evaluation.speed import frame_milliseconds, measure_speed
+from sharpkd.evaluation.speed import frame_milliseconds, measure_speed, remarks_on
 
 SIZES = [(8, 12), (16, 24)]
 
@@ -95,7 +95,8 @@ def test_sizes_that_would_take_too_long(clock: Clock, monkeypatch: pytest.Monkey
     cnn = results["references"]["enhanced_cnn"]["sizes"]
     assert cnn["12x8"]["ms"] == pytest.approx(49)
     blank = dict.fromkeys(("ms", "unsharp_ms", "vs_unsharp", "vs_enhanced_cnn"))
-    assert cnn["24x16"] == {**blank, "repeats": 0}
+    assert cnn["24x16"] == {**blank, "repeats": 0, "left_out": "a frame would take about 0.2 s"}
+    assert cnn["12x8"]["left_out"] is None
     fits, huge = (results["models"][name]["sizes"] for name in ("fits", "huge"))
     assert fits["12x8"]["vs_enhanced_cnn"] == pytest.approx(1)
     assert fits["24x16"]["ms"] == pytest.approx(193)
@@ -103,6 +104,37 @@ def test_sizes_that_would_take_too_long(clock: Clock, monkeypatch: pytest.Monkey
     assert fits["24x16"]["vs_enhanced_cnn"] is None
     assert huge["12x8"]["repeats"] == 3
     assert huge["24x16"]["ms"] is None
+    assert huge["24x16"]["left_out"] == "a frame would take about 1.9 s"
+
+
+def test_however_much_time_there_is_a_frame_may_not_take_longer_than_a_minute(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_enhanced_cnn", lambda: Slow("enhanced_cnn", clock, 55))
+    models = [Slow("fits", clock, 150), Slow("huge", clock, 160)]
+    results = measure_speed(models, SIZES, repeats=1, seconds=1000)
+    # 384 pixels: 57.6 s, 61.4 s, and 21.1 s, of which the CNN has a third of a minute
+    timed = results["models"] | results["references"]
+    assert [timed[name]["sizes"]["24x16"]["repeats"] for name in ("fits", "huge", "enhanced_cnn")] == [
+        1,
+        0,
+        0,
+    ]
+
+
+def test_people_are_told_where_fewer_frames_were_timed_and_where_none(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(speed, "_enhanced_cnn", lambda: Slow("enhanced_cnn", clock, 2))
+    results = measure_speed(
+        [Slow("quick", clock, 0.01), Slow("slow", clock, 1)], SIZES, repeats=30, seconds=2
+    )
+    assert remarks_on(results) == [
+        "Medians of fewer than the protocol's 30 frames: enhanced_cnn at 12x8 11, slow at 12x8 21, "
+        "slow at 24x16 6.",
+        "Not timed: enhanced_cnn at 24x16 (a frame would take about 0.77 s).",
+    ]
+    assert remarks_on(measure_speed([Slow("quick", clock, 0.01)], SIZES[:1])) == []
 
 
 def test_only_what_can_be_used_is_timed(clock: Clock) -> None:
@@ -135,6 +167,8 @@ def test_a_model_that_fails_is_left_blank(clock: Clock, caplog: pytest.LogCaptur
     sizes = results["models"]["hungry"]["sizes"]
     assert [sizes[size]["ms"] is None for size in results["sizes"]] == [False, True, True]
     assert caplog.messages == ["hungry cannot be timed at 24x16: not enough memory"]
+    left_out = [sizes[size]["left_out"] for size in results["sizes"]]
+    assert left_out == [None, "not enough memory", "it failed on a smaller frame"]
 
 
 def test_threads_are_set_and_given_back(clock: Clock) -> None:
@@ -203,10 +237,10 @@ def _bad(**changes: Any) -> Callable[[], Any]:
         (_bad(sizes=[(0, 5)]), r"speed needs sizes as \(height, width\) in pixels, got \[\(0, 5\)\]"),
         (
             _bad(repeats=0),
-            "repeats >= 1, seconds > 0 and threads >= 1, got repeats=0, seconds=20.0, threads=None",
+            "repeats >= 1, seconds > 0 and threads >= 1, got repeats=0, seconds=60.0, threads=None",
         ),
         (_bad(seconds=0), "got repeats=30, seconds=0, threads=None"),
-        (_bad(threads=0), "got repeats=30, seconds=20.0, threads=0"),
+        (_bad(threads=0), "got repeats=30, seconds=60.0, threads=0"),
     ],
 )
 def test_settings_that_make_no_sense(call: Callable[[], Any], message: str) -> None:

@@ -31,7 +31,7 @@ from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.protocols import TRACKS, Condition, Image, Pair, conditions, make_pair
 from sharpkd.evaluation.rating.opinions import spread, take_turns
 from sharpkd.evaluation.rows import INPUT, META, write_rows
-from sharpkd.evaluation.speed import measure_speed
+from sharpkd.evaluation.speed import measure_speed, remarks_on
 from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
@@ -256,7 +256,10 @@ class SharpBench:
         if self.speed is None:
             return None
         log.info("timing frames")
-        return measure_speed(models, **self.speed)
+        speed = measure_speed(models, **self.speed)
+        for remark in remarks_on(speed):
+            log.info("%s", remark)
+        return speed
 
     def _on_edges(self, models: Mapping[str, Model]) -> dict[str, list[EdgeScore]]:
         if self.edges:
@@ -294,7 +297,7 @@ class SharpBench:
             f"{failed['reason']}"
             for failed in meta["failures"]
         ]
-        return notes
+        return notes + (remarks_on(results["speed"]) if results["speed"] is not None else [])
 
 
 def _own(specs: Sequence[ModelSpec]) -> list[str]:
