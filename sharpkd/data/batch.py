@@ -22,6 +22,9 @@ class Batch:
         name: one name per image, for messages and pictures.
         low_res: ``(N, 3, H / s, W / s)``, only where the task downscales.
         condition: ``(N, k)``, what the degradation did (blur sigma in pixels first), where known.
+        extra: ``(N * n, 3, h, w)``, inputs without ground truth, which only a teacher can label; n go with
+            each image, in the images' order. Only where a training asks for them.
+        extra_condition: ``(N * n, k)``, likewise of ``extra``.
     """
 
     degraded: Tensor
@@ -29,6 +32,8 @@ class Batch:
     name: list[str]
     low_res: Tensor | None = None
     condition: Tensor | None = None
+    extra: Tensor | None = None
+    extra_condition: Tensor | None = None
 
     def __len__(self) -> int:
         return self.sharp.shape[0]
@@ -43,7 +48,12 @@ class Batch:
         return pinned
 
 
-def _stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+def stack(parts: Sequence[Tensor | None]) -> Tensor | None:
+    """Concatenate what each sample has of an optional field; None where no sample has it.
+
+    Raises:
+        ValueError: it is present in some samples and missing in others.
+    """
     present = [part for part in parts if part is not None]
     if not present:
         return None
@@ -62,6 +72,8 @@ def collate(samples: Sequence[Batch]) -> Batch:
         degraded=torch.cat([sample.degraded for sample in samples]),
         sharp=torch.cat([sample.sharp for sample in samples]),
         name=[name for sample in samples for name in sample.name],
-        low_res=_stack([sample.low_res for sample in samples]),
-        condition=_stack([sample.condition for sample in samples]),
+        low_res=stack([sample.low_res for sample in samples]),
+        condition=stack([sample.condition for sample in samples]),
+        extra=stack([sample.extra for sample in samples]),
+        extra_condition=stack([sample.extra_condition for sample in samples]),
     )

@@ -11,8 +11,9 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,17 @@ class ImageCache:
             pixels = np.load(_entry(self.cache_dir, self.files[index], ".npy"), mmap_mode="r")
             self._mappings[index] = np.asarray(pixels)
         return self._mappings[index]
+
+    def without(self, pixel_hashes: Collection[str]) -> ImageCache:
+        """The same images but for those with these pixels; ``skipped`` stays what it is."""
+        known = set(pixel_hashes)
+        kept = [index for index, digest in enumerate(self.pixel_hashes) if digest not in known]
+        fewer = copy(self)
+        fewer.files = [self.files[index] for index in kept]
+        fewer.shapes = [self.shapes[index] for index in kept]
+        fewer.pixel_hashes = [self.pixel_hashes[index] for index in kept]
+        fewer._mappings = {}
+        return fewer
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map is a full copy of its pixels; a worker opens its own instead.

@@ -14,13 +14,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from sharpkd.data.albumentations_guard import A
-from sharpkd.data.batch import Batch
+from sharpkd.data.batch import Batch, stack
 from sharpkd.data.degradation import degrade, name_seed
 
 # Interpolating at a free angle softens the image; reducing it afterwards by this factor hides that.
 MIN_REDUCTION_FOR_ROTATION = 1.5
 # The interpolation (Lanczos, the sharpest of OpenCV's) reads four pixels beyond the window.
 ROTATION_MARGIN = 4
+# Extra inputs draw from streams of their own, so that the labelled crop is the same with and without them.
+UNLABELLED_STREAM = 1
 
 
 class Images(Protocol):
@@ -85,6 +87,11 @@ class CropDataset(Dataset[Batch]):
     A key ``(epoch, index)`` gives image ``index % len(images)``; all that is random about the sample follows
     from (seed, epoch, index), so it does not depend on workers, ranks or what was loaded before.
 
+    With ``unlabelled`` images each sample also brings inputs without ground truth (``Batch.extra``), each a
+    crop of an image drawn at random. They change nothing else about the sample, and more of them do not
+    change the first ones. Taken as they are, they are only flipped and turned by multiples of 90 degrees:
+    a free rotation or a reduction would change their blur.
+
     Args:
         images: decoded, all at least :func:`smallest_side` large.
         degradation: any albumentations transform.
@@ -95,6 +102,10 @@ class CropDataset(Dataset[Batch]):
         reduction: a window this many times larger is cut and reduced to ``crop_size`` (area average).
         seed: of everything random here.
         scale: how many times smaller the degraded crop is.
+        unlabelled: decoded, all at least :func:`smallest_side` large, or ``crop_size / scale`` where they are
+            taken as they are; None for no extra inputs.
+        unlabelled_per_crop: extra inputs with each labelled crop.
+        unlabelled_degraded: degrade them as the labelled crops are; False takes them as they are.
 
     Raises:
         ValueError: a setting is out of range, or the reduction too small to keep a turned target sharp.
@@ -111,8 +122,13 @@ class CropDataset(Dataset[Batch]):
         reduction: float = 1.0,
         seed: int = 0,
         scale: int = 1,
+        unlabelled: Images | None = None,
+        unlabelled_per_crop: int = 1,
+        unlabelled_degraded: bool = True,
     ) -> None:
-        check_crop_settings(crop_size, crops_per_image, fixed_crops, rotation, reduction, scale)
+        check_crop_settings(
+            crop_size, crops_per_image, fixed_crops, rotation, reduction, scale, unlabelled_per_crop
+        )
         self.images = images
         self.degradation = degradation
         self.crop_size = crop_size
@@ -122,6 +138,9 @@ class CropDataset(Dataset[Batch]):
         self.reduction = reduction
         self.seed = seed
         self.scale = scale
+        self.unlabelled = unlabelled
+        self.unlabelled_per_crop = unlabelled_per_crop
+        self.unlabelled_degraded = unlabelled_degraded
         self._turn = A.D4(p=1.0)
 
     def __len__(self) -> int:
@@ -132,23 +151,50 @@ class CropDataset(Dataset[Batch]):
         entropy = (self.seed, 0 if self.fixed_crops else epoch, index)
         random = np.random.default_rng(np.random.SeedSequence(entropy))
         image = index % len(self.images)
-        window = self._window(self.images[image], random)
+        sample = self._pair(self.images, image, random)
+        if self.unlabelled is not None:
+            streams = (
+                np.random.SeedSequence(entropy, spawn_key=(UNLABELLED_STREAM, number))
+                for number in range(self.unlabelled_per_crop)
+            )
+            extras = [self._extra(self.unlabelled, np.random.default_rng(stream)) for stream in streams]
+            sample.extra = torch.cat([degraded for degraded, _ in extras])
+            sample.extra_condition = stack([condition for _, condition in extras])
+        return sample
+
+    def _pair(self, images: Images, image: int, random: np.random.Generator) -> Batch:
+        window = _window(images[image], self.crop_size, self.rotation, self.reduction, random)
+        sharp, degradation_seed = self._turned(window, random)
+        return make_pair(sharp, self.degradation, degradation_seed, images.files[image].stem, self.scale)
+
+    def _extra(self, images: Images, random: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+        image = int(random.integers(len(images)))
+        if self.unlabelled_degraded:
+            pair = self._pair(images, image, random)
+            return pair.degraded, pair.condition
+        window = _window(images[image], self.crop_size // self.scale, 0.0, 1.0, random)
+        return to_tensor(self._turned(window, random)[0]), None
+
+    def _turned(self, window: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int]:
+        """The window flipped and turned, and the seed of its degradation."""
         turn_seed, degradation_seed = (int(seed) for seed in random.integers(0, 2**31, size=2))
         self._turn.set_random_seed(turn_seed)
-        sharp = np.ascontiguousarray(self._turn(image=window)["image"])
-        return make_pair(sharp, self.degradation, degradation_seed, self.images.files[image].stem, self.scale)
+        return np.ascontiguousarray(self._turn(image=window)["image"]), degradation_seed
 
-    def _window(self, image: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        window = math.ceil(self.crop_size * self.reduction)
-        angle = math.radians(random.uniform(-self.rotation, self.rotation)) if self.rotation else 0.0
-        side = _rotated_side(window, angle) if angle else window
-        top, left = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
-        crop = np.ascontiguousarray(image[top : top + side, left : left + side])
-        if angle:
-            crop = _rotate(crop, angle, window)
-        if window == self.crop_size:
-            return crop
-        return cv2.resize(crop, (self.crop_size, self.crop_size), interpolation=cv2.INTER_AREA)
+
+def _window(
+    image: np.ndarray, crop_size: int, rotation: float, reduction: float, random: np.random.Generator
+) -> np.ndarray:
+    window = math.ceil(crop_size * reduction)
+    angle = math.radians(random.uniform(-rotation, rotation)) if rotation else 0.0
+    side = _rotated_side(window, angle) if angle else window
+    top, left = (int(random.integers(0, extent - side + 1)) for extent in image.shape[:2])
+    crop = np.ascontiguousarray(image[top : top + side, left : left + side])
+    if angle:
+        crop = _rotate(crop, angle, window)
+    if window == crop_size:
+        return crop
+    return cv2.resize(crop, (crop_size, crop_size), interpolation=cv2.INTER_AREA)
 
 
 def _rotate(image: np.ndarray, angle: float, window: int) -> np.ndarray:
@@ -166,13 +212,15 @@ def check_crop_settings(
     rotation: float,
     reduction: float,
     scale: int,
+    unlabelled_per_crop: int = 1,
 ) -> None:
     """Settings of :class:`CropDataset` that can be checked before any image is read.
 
     Raises:
         ValueError: names the setting, what it is and what it may be.
     """
-    for name, value in (("crop_size", crop_size), ("crops_per_image", crops_per_image), ("scale", scale)):
+    counts = {"crop_size": crop_size, "crops_per_image": crops_per_image, "scale": scale}
+    for name, value in {**counts, "unlabelled_per_crop": unlabelled_per_crop}.items():
         if value < 1:
             raise ValueError(f"data.{name} must be at least 1, got {value}")
     if fixed_crops is not None and fixed_crops < 1:

@@ -15,6 +15,7 @@ from sharpkd.data.batch import Batch, collate
 from sharpkd.data.benchmark_guard import refuse_benchmark_images
 from sharpkd.data.cache import ImageCache, Skipped
 from sharpkd.data.crops import CropDataset, WholeImageDataset, check_crop_settings, smallest_side
+from sharpkd.data.images import check_folders, find_all_images
 from sharpkd.data.loader import ResumableLoader, WorkerLoader, one_thread
 from sharpkd.data.sampler import EpochSampler
 
@@ -38,6 +39,13 @@ class Source(Protocol):
 class ImageDataModule(pl.LightningDataModule):
     """Random crops for training and whole images for validation, from any :class:`Source`.
 
+    ``unlabelled_dir`` adds inputs without ground truth to every training batch, for a teacher to label, as
+    Zhang et al., "Data Upcycling Knowledge Distillation for Image Super-Resolution", 2023 (arXiv 2309.14162),
+    do with inputs that they make out of the training images. By default the folder's images are degraded
+    like the others: teacher and student then see the blur that the teacher knows, and only the truth is
+    withheld. Images that are blurred already, such as footage, are taken as they are with
+    ``unlabelled_degraded=False``. What is validated on is left out.
+
     Args:
         source: which files.
         degradation: any albumentations transform; makes the net's input from the sharp image.
@@ -54,11 +62,14 @@ class ImageDataModule(pl.LightningDataModule):
         seed: of crops, flips, degradations and their order; validation does not depend on it.
         scale: how many times smaller the degraded image is.
         strict: an unusable image is an error instead of a warning.
+        unlabelled_dir: folder or folders of images for the extra inputs, searched recursively; None for none.
+        unlabelled_per_crop: extra inputs with each labelled crop.
+        unlabelled_degraded: degrade them as the labelled crops are; False takes them as they are.
 
     Raises:
         ValueError: a setting is out of range, a training image belongs to the benchmark, or ``strict`` and an
             image is unusable.
-        FileNotFoundError: there is no usable image.
+        FileNotFoundError: there is no usable image, or no folder of that name.
     """
 
     __signature__: ClassVar[inspect.Signature]
@@ -80,9 +91,14 @@ class ImageDataModule(pl.LightningDataModule):
         seed: int = 0,
         scale: int = 1,
         strict: bool = False,
+        unlabelled_dir: str | Sequence[str] | None = None,
+        unlabelled_per_crop: int = 1,
+        unlabelled_degraded: bool = True,
     ) -> None:
         super().__init__()
-        check_crop_settings(crop_size, crops_per_image, fixed_crops, rotation, reduction, scale)
+        check_crop_settings(
+            crop_size, crops_per_image, fixed_crops, rotation, reduction, scale, unlabelled_per_crop
+        )
         for name, value in (("val_crop", val_crop), ("val_limit", val_limit)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, or null, got {value}")
@@ -101,7 +117,13 @@ class ImageDataModule(pl.LightningDataModule):
         self.seed = seed
         self.scale = scale
         self.strict = strict
+        self.unlabelled_dirs = (
+            None if unlabelled_dir is None else check_folders(unlabelled_dir, "data.unlabelled_dir")
+        )
+        self.unlabelled_per_crop = unlabelled_per_crop
+        self.unlabelled_degraded = unlabelled_degraded
         self._train_cache: ImageCache | None = None
+        self._unlabelled_cache: ImageCache | None = None
         self._val_cache: ImageCache | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -119,12 +141,14 @@ class ImageDataModule(pl.LightningDataModule):
         """Get the files and decode them once (Lightning calls this in one process of a machine)."""
         self.source.prepare()
         self._open_train()
+        self._open_unlabelled()
         self._open_val()
 
     def setup(self, stage: str | None = None) -> None:
         """Open the decoded images."""
         if stage in (None, "fit"):
             self._train_images()
+            self._unlabelled_images()
         self._val_images()
 
     def train_dataloader(self) -> ResumableLoader:
@@ -139,6 +163,9 @@ class ImageDataModule(pl.LightningDataModule):
             reduction=self.reduction,
             seed=self.seed,
             scale=self.scale,
+            unlabelled=self._unlabelled_images(),
+            unlabelled_per_crop=self.unlabelled_per_crop,
+            unlabelled_degraded=self.unlabelled_degraded,
         )
         trainer = self.trainer
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
@@ -162,6 +189,7 @@ class ImageDataModule(pl.LightningDataModule):
     def pixel_hashes(self) -> tuple[list[str], list[str]]:
         """Of the images trained on and of those validated on, in their order; decodes what is not decoded.
 
+        Images without ground truth are trained on too: they follow the others.
         See :func:`sharpkd.data.benchmark_guard.pixel_hash`.
 
         Raises:
@@ -169,7 +197,9 @@ class ImageDataModule(pl.LightningDataModule):
             FileNotFoundError: there is no usable image.
         """
         self.prepare_data()
-        return self._train_images().pixel_hashes, self._val_images().pixel_hashes
+        unlabelled = self._unlabelled_images()
+        extra = [] if unlabelled is None else unlabelled.pixel_hashes
+        return [*self._train_images().pixel_hashes, *extra], self._val_images().pixel_hashes
 
     @property
     def _pin_memory(self) -> bool:
@@ -186,6 +216,13 @@ class ImageDataModule(pl.LightningDataModule):
             self._report(self._train_cache.skipped, "training")
         return self._train_cache
 
+    def _unlabelled_images(self) -> ImageCache | None:
+        if self._unlabelled_cache is None:
+            self._unlabelled_cache = self._open_unlabelled()
+            if self._unlabelled_cache is not None:
+                self._report(self._unlabelled_cache.skipped, "training on unlabelled images")
+        return self._unlabelled_cache
+
     def _val_images(self) -> ImageCache:
         if self._val_cache is None:
             self._val_cache = self._open_val()
@@ -194,25 +231,39 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _open_train(self) -> ImageCache:
         least = smallest_side(self.crop_size, self.rotation, self.reduction)
-        cache = self._open(self.source.train_files(), least)
+        cache = self._open(self.source.train_files(), least, str(self.source))
         refuse_benchmark_images(zip(cache.files, cache.pixel_hashes, strict=True))
         return cache
 
+    def _open_unlabelled(self) -> ImageCache | None:
+        if self.unlabelled_dirs is None:
+            return None
+        where = f"data.unlabelled_dir ({', '.join(map(str, self.unlabelled_dirs))})"
+        least = self.crop_size // self.scale
+        if self.unlabelled_degraded:
+            least = smallest_side(self.crop_size, self.rotation, self.reduction)
+        cache = self._open(find_all_images(self.unlabelled_dirs), least, where)
+        refuse_benchmark_images(zip(cache.files, cache.pixel_hashes, strict=True))
+        kept = cache.without(self._open_val().pixel_hashes)
+        if not kept.files:
+            raise FileNotFoundError(f"no usable image in {where}: all of them are validated on")
+        return kept
+
     def _open_val(self) -> ImageCache:
         files = self.source.val_files()
-        cache = self._open(files, self.val_crop or self.scale)
+        cache = self._open(files, self.val_crop or self.scale, str(self.source))
         if self.val_limit is None or self.val_limit >= len(cache):
             return cache
         chosen = [cache.files[i * len(cache) // self.val_limit] for i in range(self.val_limit)]
         return ImageCache(chosen, self.cache_dir)
 
-    def _open(self, files: Sequence[Path], min_side: int) -> ImageCache:
+    def _open(self, files: Sequence[Path], min_side: int, where: str) -> ImageCache:
         cache = ImageCache(files, self.cache_dir, min_side)
         if self.strict and cache.skipped:
             raise ValueError(f"data.strict=true, and {_listed(cache.skipped)}")
         if not cache.files:
             found = f"the {_listed(cache.skipped)}" if cache.skipped else "there is none"
-            raise FileNotFoundError(f"no usable image in {self.source}: {found}")
+            raise FileNotFoundError(f"no usable image in {where}: {found}")
         return cache
 
     def _report(self, skipped: Sequence[Skipped], use: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpkd.data.datamodule import ImageDataModule
-from sharpkd.data.images import find_images
+from sharpkd.data.images import check_folders, find_all_images
 
 
 class FolderSource:
@@ -33,8 +33,8 @@ class FolderSource:
     ) -> None:
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction must be between 0 and 1, got {val_fraction}")
-        self.train_dirs = _folders(train_dir, "train_dir")
-        self.val_dirs = None if val_dir is None else _folders(val_dir, "val_dir")
+        self.train_dirs = check_folders(train_dir, "data.train_dir")
+        self.val_dirs = None if val_dir is None else check_folders(val_dir, "data.val_dir")
         self.val_fraction = val_fraction
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class FolderSource:
 
     def train_files(self) -> list[Path]:
         """Images under ``train_dir``, without those held out."""
-        files = _images(self.train_dirs)
+        files = find_all_images(self.train_dirs)
         if self.val_dirs is not None:
             return files
         held_out = set(self.val_files())
@@ -54,8 +54,8 @@ class FolderSource:
     def val_files(self) -> list[Path]:
         """Images under ``val_dir``, or the training images held out (at least one of two)."""
         if self.val_dirs is not None:
-            return _images(self.val_dirs)
-        files = _images(self.train_dirs)
+            return find_all_images(self.val_dirs)
+        files = find_all_images(self.train_dirs)
         draws = {path: _draw(path.name) for path in files}
         held_out = [path for path in files if draws[path] < self.val_fraction]
         return held_out or ([min(files, key=draws.__getitem__)] if len(files) > 1 else [])
@@ -72,20 +72,6 @@ class FolderDataModule(ImageDataModule):
         **settings: Any,
     ) -> None:
         super().__init__(FolderSource(train_dir, val_dir, val_fraction), **settings)
-
-
-def _folders(given: str | Sequence[str], name: str) -> list[Path]:
-    folders = [Path(folder).expanduser() for folder in ([given] if isinstance(given, str | Path) else given)]
-    if not folders:
-        raise ValueError(f"data.{name} is empty: give a folder of images")
-    for folder in folders:
-        if not folder.is_dir():
-            raise FileNotFoundError(f"data.{name}: there is no folder {folder.absolute()}")
-    return folders
-
-
-def _images(folders: Sequence[Path]) -> list[Path]:
-    return list(dict.fromkeys(path for folder in folders for path in find_images(folder)))
 
 
 def _draw(name: str) -> float:

@@ -13,6 +13,7 @@ import os
 import struct
 import threading
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -77,6 +78,27 @@ def find_images(directory: str | Path) -> list[Path]:
             if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
         ]
     return sorted(found)
+
+
+def find_all_images(directories: Sequence[Path]) -> list[Path]:
+    """Those of :func:`find_images` below several folders, folder by folder, each file once."""
+    return list(dict.fromkeys(path for directory in directories for path in find_images(directory)))
+
+
+def check_folders(given: str | Sequence[str], setting: str) -> list[Path]:
+    """The folder or folders that a setting names.
+
+    Raises:
+        ValueError: it names none.
+        FileNotFoundError: one of them does not exist.
+    """
+    folders = [Path(folder).expanduser() for folder in ([given] if isinstance(given, str | Path) else given)]
+    if not folders:
+        raise ValueError(f"{setting} is empty: give a folder of images")
+    for folder in folders:
+        if not folder.is_dir():
+            raise FileNotFoundError(f"{setting}: there is no folder {folder.absolute()}")
+    return folders
 
 
 class _Quiet:
