@@ -67,7 +67,8 @@ def check(config: DictConfig) -> None:
     """Check every setting of a resolved configuration that can be checked without building anything.
 
     Raises:
-        ConfigError: see :func:`check_targets`; or a plain setting has a value that it cannot take.
+        ConfigError: see :func:`check_targets`; a plain setting has a value that it cannot take; or two
+            settings contradict each other.
     """
     for key, annotation in PLAIN.items():
         section = key.rpartition(".")[0]
@@ -80,6 +81,25 @@ def check(config: DictConfig) -> None:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             _check_value(key, annotation, plain)
     check_targets(config)
+    if "module" in config:
+        _check_unlabelled(config)
+
+
+def _check_unlabelled(config: DictConfig) -> None:
+    if OmegaConf.select(config, "data.unlabelled_dir") is None:
+        return
+    if config.distillation is None or config.loss.delta == 0:
+        untaught = "distillation=none" if config.distillation is None else "loss.delta=0"
+        raise ConfigError(
+            f"data.unlabelled_dir needs a teacher: its images have no ground truth, and with {untaught} "
+            "nobody labels them; use experiment=distill teacher.path=FILE, or data.unlabelled_dir=null"
+        )
+    degraded = OmegaConf.select(config, "data.unlabelled_degraded", default=True)
+    if not degraded and OmegaConf.select(config, "module.use_condition"):
+        raise ConfigError(
+            "module.use_condition=true, but nothing is known of the blur of images taken as they are; "
+            "use data.unlabelled_degraded=true or module.use_condition=false"
+        )
 
 
 def check_targets(config: DictConfig) -> None:
@@ -160,6 +180,12 @@ def _signature(function: Any) -> tuple[dict[str, inspect.Parameter], dict[str, A
             parameters = {**above, **parameters}
             hints = {**hints_above, **hints}
     return parameters, hints, takes_all
+
+
+def is_default(target: str, name: str, value: Any) -> bool:
+    """Whether a class would take this value for one of its settings anyway, if nobody set it."""
+    parameters, _, _ = _signature(get_object(target))
+    return name in parameters and _is_default(value, parameters[name])
 
 
 def _hints(function: Any) -> dict[str, Any]:

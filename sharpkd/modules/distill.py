@@ -26,6 +26,9 @@ class DistillModule(RestorationModule):
     The student and the transfer terms' adapters are trained; the teacher is in no state dict, optimizer, EMA
     copy, DDP bucket or parameter count (see :class:`~sharpkd.modules.frozen_teacher.FrozenTeacher`).
 
+    Inputs without ground truth (``Batch.extra``) go through both nets together with the others. The pixel,
+    perceptual and SSIM terms are means over the labelled images, L_distill over all.
+
     Args:
         teacher: the frozen net that the student imitates; None only where ``loss.delta`` is 0.
         transfer: the distillation terms; their adapters are built here from one probe of both nets. None only
@@ -54,18 +57,38 @@ class DistillModule(RestorationModule):
         return chain(self.net.parameters(), adapters)
 
     def compute_loss(self, batch: Batch) -> LossResult:
+        """The weighted sum and its terms for one batch.
+
+        Raises:
+            ValueError: the condition is known of the labelled inputs alone.
+        """
         teacher, transfer = self.teacher, self.transfer
         if teacher is None or transfer is None:
             return super().compute_loss(batch)
-        condition = self.condition_of(batch)
+        degraded, condition = batch.degraded, self.condition_of(batch)
+        if batch.extra is not None:
+            degraded = torch.cat([degraded, batch.extra])
+            condition = self._with_condition_of_extra(batch, condition)
         with capture(self.net, transfer.student_taps) as features:
-            output = self(batch.degraded, condition)
+            output = self(degraded, condition)
 
         def distill() -> dict[str, Tensor]:
-            answer = teacher.observe(batch.degraded, transfer.teacher_taps, condition)
+            answer = teacher.observe(degraded, transfer.teacher_taps, condition)
             return transfer(Observed(output, features), answer)
 
-        return self.loss(output, batch.sharp, distill)
+        labelled = output if batch.extra is None else output[: len(batch)]
+        return self.loss(labelled, batch.sharp, distill)
+
+    @staticmethod
+    def _with_condition_of_extra(batch: Batch, condition: Tensor | None) -> Tensor | None:
+        if condition is None:
+            return None
+        if batch.extra_condition is None:
+            raise ValueError(
+                "module.use_condition=true, but nothing is known of the inputs without ground truth; "
+                "use data.unlabelled_degraded=true or module.use_condition=false"
+            )
+        return torch.cat([condition, batch.extra_condition])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         super().on_save_checkpoint(checkpoint)

@@ -77,7 +77,16 @@ class RestorationModule(pl.LightningModule):
         return self.net(degraded.contiguous(memory_format=self.memory_format), condition)
 
     def compute_loss(self, batch: Batch) -> LossResult:
-        """The weighted sum and its terms for one batch."""
+        """The weighted sum and its terms for one batch.
+
+        Raises:
+            ValueError: the batch holds inputs without ground truth, which nobody here can label.
+        """
+        if batch.extra is not None:
+            raise ValueError(
+                f"data.unlabelled_dir needs a teacher: {type(self).__name__} has none to label its images; "
+                "use experiment=distill teacher.path=FILE, or data.unlabelled_dir=null"
+            )
         return self.loss(self(batch.degraded, self.condition_of(batch)), batch.sharp)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:

@@ -133,6 +133,40 @@ def test_signatures_include_those_of_the_classes_above() -> None:
             check_targets(target(Child, **settings))  # type: ignore[arg-type]
 
 
+UNLABELLED = ["data=sample", "data.unlabelled_dir=photos"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "untaught"),
+    [
+        (["experiment=scratch"], "distillation=none"),
+        (["experiment=teacher"], "distillation=none"),
+        (["experiment=distill", "loss.delta=0"], "loss.delta=0"),
+    ],
+)
+def test_images_without_ground_truth_need_a_teacher(overrides: list[str], untaught: str) -> None:
+    message = (
+        f"data.unlabelled_dir needs a teacher: its images have no ground truth, and with {untaught} "
+        "nobody labels them; use experiment=distill teacher.path=FILE, or data.unlabelled_dir=null"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        check(compose("train", [*UNLABELLED, *overrides]))
+    check(compose("train", ["data=sample", *overrides]))
+    check(compose("train", [*UNLABELLED, "experiment=distill"]))
+    check(compose("evaluate", ["data=div2k", "data.unlabelled_dir=photos"]))
+
+
+def test_the_blur_of_images_taken_as_they_are_cannot_be_told() -> None:
+    told = [*UNLABELLED, "experiment=distill", "module.use_condition=true"]
+    check(compose("train", told))
+    message = (
+        "module.use_condition=true, but nothing is known of the blur of images taken as they are; "
+        "use data.unlabelled_degraded=true or module.use_condition=false"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        check(compose("train", [*told, "data.unlabelled_degraded=false"]))
+
+
 def test_part_inside_a_net_is_refused() -> None:
     config = compose("train")
     OmegaConf.set_readonly(config, False)
