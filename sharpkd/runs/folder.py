@@ -13,6 +13,7 @@ from typing import Any, Literal
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.checkpoint import read_lightning
+from sharpkd.config.check import is_default
 
 State = Literal["running", "finished", "failed"]
 RESULTS = (
@@ -71,7 +72,11 @@ def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that decide the result and differ, one line each: ``key: before -> now``."""
+    """Settings that decide the result and differ, one line each: ``key: before -> now``.
+
+    A setting that one side lacks is no difference where its class is the same and the other side has the
+    class's default: so runs can be continued after a class has gained a setting.
+    """
 
     def decides(key: str) -> bool:
         return not any(key == part or key.startswith(f"{part}.") for part in FREE_ON_RESUME)
@@ -79,10 +84,18 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     old = {key: value for key, value in _leaves(before) if decides(key)}
     new = {key: value for key, value in _leaves(now) if decides(key)}
     absent = "(absent)"
+
+    def left_out(key: str) -> bool:
+        node, _, name = key.rpartition(".")
+        target = new.get(f"{node}._target_")
+        if target is None or target != old.get(f"{node}._target_") or key in old.keys() & new.keys():
+            return False
+        return is_default(str(target), name, {**old, **new}[key])
+
     return [
         f"{key}: {old.get(key, absent)} -> {new.get(key, absent)}"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, absent) != new.get(key, absent)
+        if old.get(key, absent) != new.get(key, absent) and not left_out(key)
     ]
 
 

@@ -179,6 +179,22 @@ def test_differences_ignore_where_and_how_fast_a_run_goes() -> None:
     assert differences(before, now) == ["data.batch_size: 4 -> 8"]
 
 
+def test_a_setting_that_a_class_has_gained_is_no_difference_at_its_default() -> None:
+    folder = {"_target_": "sharpkd.data.folder.FolderDataModule", "train_dir": "photos"}
+    gained: dict[str, object] = {"unlabelled_dir": None, "unlabelled_per_crop": 1, "strict": False}
+    for before, now in ((folder, {**folder, **gained}), ({**folder, **gained}, folder)):
+        assert differences({"data": before}, {"data": now}) == []
+    changed = {**gained, "unlabelled_per_crop": 2, "strict": 0, "val_dir": "others"}
+    assert differences({"data": folder}, {"data": {**folder, **changed}}) == [
+        "data.strict: (absent) -> 0",
+        "data.unlabelled_per_crop: (absent) -> 2",
+        "data.val_dir: (absent) -> others",
+    ]
+    sample = {"_target_": "sharpkd.data.sample.SampleDataModule", "strict": False}
+    assert "data.strict: (absent) -> False" in differences({"data": folder}, {"data": sample})
+    assert differences({"seed": 0}, {"seed": 0, "run_again": None}) == ["run_again: (absent) -> None"]
+
+
 def test_damaged_status_is_named(tmp_path: Path) -> None:
     (tmp_path / "status.json").write_text('{"state": "fin')
     with pytest.raises(RunFolderError, match=r"status\.json is damaged .*overwrite=true starts again"):
