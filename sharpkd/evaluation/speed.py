@@ -170,13 +170,12 @@ def _time_sizes(
     per_pixel = 0.0
     for size in sizes:
         pixels = size[0] * size[1]
-        timings[_name(size)] = blank = {"ms": None, "repeats": 0, "left_out": None, "unsharp_ms": None}
+        blank: Timing = {"ms": None, "repeats": 0, "left_out": None, "unsharp_ms": None}
+        timings[_name(size)] = blank
         if per_pixel * pixels > longest:
-            failed = per_pixel == float("inf")
-            blank["left_out"] = (
-                "it failed on a smaller frame" if failed
-                else f"a frame would take about {per_pixel * pixels:.2g} s"
-            )  # fmt: skip
+            blank["left_out"] = f"a frame would take about {per_pixel * pixels:.2g} s"
+            if per_pixel == float("inf"):
+                blank["left_out"] = "it failed on a smaller frame"
             continue
         try:
             timings[_name(size)] = timing = _time_beside(model, size, repeats, seconds)

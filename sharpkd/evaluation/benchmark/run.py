@@ -202,13 +202,9 @@ class SharpBench:
         shown = [spec.name for spec in specs if spec.kind != "baseline"] or [spec.name for spec in specs]
         by_name = {(image.set, image.name): image for image in images}
         by_condition = {condition.name: condition for condition in self.conditions}
-        return _examples(
-            [
-                (by_name[case.set, case.image], by_condition[case.condition])
-                for case in worst_cases(measured.rows, shown, self.examples)
-            ],
-            models,
-        )
+        cases = worst_cases(measured.rows, shown, self.examples)
+        wanted = [(by_name[case.set, case.image], by_condition[case.condition]) for case in cases]
+        return _examples(wanted, models)
 
     def rated_conditions(self, specs: Sequence[ModelSpec]) -> list[Condition]:
         """Those under which people have something to choose between.
@@ -247,10 +243,9 @@ class SharpBench:
         offers = [[name for name in own if models[name].applies_to(condition)] for condition in usable]
         images, _ = self.images()
         chosen = spread(len(images), count)
-        return [
-            example_of(images[index], usable[turn], models)
-            for index, turn in zip(chosen, take_turns(offers, len(chosen)), strict=True)
-        ]
+        turns = take_turns(offers, len(chosen))
+        wanted = [(images[index], usable[turn]) for index, turn in zip(chosen, turns, strict=True)]
+        return [example for example in _examples(wanted, models) if len(example.outputs) > 1]
 
     def _timed(self, models: Sequence[Model]) -> dict[str, Any] | None:
         if self.speed is None:

@@ -15,7 +15,7 @@ from PIL import Image
 
 from sharpkd.checkpoint import CheckpointError
 from sharpkd.evaluation.benchmark.run import SharpBench
-from sharpkd.evaluation.benchmark.runner import LPIPSSettings
+from sharpkd.evaluation.benchmark.runner import LPIPSSettings, open_model
 from sharpkd.evaluation.rows import read_rows
 
 RUN = "sharpkd.evaluation.benchmark.run"
@@ -98,3 +98,15 @@ def test_an_image_that_vanishes_before_the_report_is_not_shown(
     assert json.loads((tmp_path / "out" / "metrics.json").read_text()) == results
     assert (tmp_path / "out" / "report.html").is_file()
     assert "Set5/bird is not shown: " in caplog.text
+
+
+def test_what_cannot_be_shown_is_not_rated(
+    benchmark: SharpBench, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs = benchmark.specs(None)
+    assert [one.image for one in benchmark.rating_examples(specs, 2)] == ["Set5/baby", "Set5/bird"]
+    (tmp_path / "Set5" / "baby.png").write_bytes(b"torn")
+    assert [one.image for one in benchmark.rating_examples(specs, 2)] == ["Set5/bird"]
+    assert "Set5/baby is not shown: " in caplog.text
+    monkeypatch.setattr(open_model(specs[-1]), "restore", lambda *_: 1 / 0)
+    assert benchmark.rating_examples(specs, 2) == []
