@@ -174,16 +174,25 @@ class DistillationScoreboard:
         )
 
     def _hold_images(self, folder: Path, cells: Sequence[Cell], scoring: Scoring) -> dict[str, Any] | None:
-        hashes = training_hashes(cells[0].config)
-        if hashes is None:
-            log.warning(
-                "the data are of a class of your own: whether an image is trained on and measured on, "
-                "and whether the images change between two calls, is not checked"
-            )
-            return None
-        refuse_measured_images([*hashes[0], *hashes[1]], scoring.sets)
-        started = any(cell.folder.last_checkpoint.is_file() for cell in cells)
-        return asdict(hold_to_images(folder, hashes, started))
+        """What each method trains on, checked: the same as before, and nothing that is measured."""
+        first = {cell.method: cell.config for cell in reversed(cells)}
+        by_data = {str(config.data): training_hashes(config) for config in first.values()}
+        hashes = {}
+        for method in self.methods:
+            found = by_data[str(first[method].data)]
+            if found is None:
+                log.warning(
+                    "the data are of a class of your own: whether an image is trained on and measured on, "
+                    "and whether the images change between two calls, is not checked"
+                )
+                return None
+            hashes[method] = found
+        refuse_measured_images(
+            {one for pair in hashes.values() for part in pair for one in part}, scoring.sets
+        )
+        started = {cell.method for cell in cells if cell.folder.last_checkpoint.is_file()}
+        kept = hold_to_images(folder, hashes, started)
+        return {method: asdict(images) for method, images in kept.items()}
 
     def _own_teachers(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Method -> its teacher, where that is not the scoreboard's."""

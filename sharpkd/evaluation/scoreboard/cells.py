@@ -17,8 +17,17 @@ from sharpkd.runs.folder import RunFolder, RunFolderError, differences
 # it counts the seconds of training alone, across interruptions, and keeps them in the checkpoint
 STOPWATCH = "+callbacks.stopwatch._target_=pytorch_lightning.callbacks.Timer"
 # what a teacher adds; in anything else the students of one seed are twins. The pixel term's weight is among
-# it because the teacher's output may take the truth's place.
-ADDED_BY_TEACHER = ("distillation", "teacher", "loss.alpha", "loss.delta", "module._target_")
+# it because the teacher's output may take the truth's place, and inputs that only a teacher can label.
+ADDED_BY_TEACHER = (
+    "distillation",
+    "teacher",
+    "loss.alpha",
+    "loss.delta",
+    "module._target_",
+    "data.unlabelled_dir",
+    "data.unlabelled_per_crop",
+    "data.unlabelled_degraded",
+)
 # free when a training goes on, but they change the seconds that are compared here
 TIMED = ("runtime.threads", "data.workers")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -69,31 +69,34 @@ def refuse_measured_images(hashes: Iterable[str], sets: Mapping[str, Sequence[Pa
                 raise ConfigError(f"eval_dirs: {path} is among the images of the training; measure on others")
 
 
-def hold_to_images(folder: Path, hashes: tuple[list[str], list[str]], started: bool) -> TrainingImages:
+def hold_to_images(
+    folder: Path, hashes: Mapping[str, tuple[list[str], list[str]]], started: Collection[str]
+) -> dict[str, TrainingImages]:
     """Keep in ``images.json`` what is trained on, and refuse other images once a training has begun.
 
     Args:
         folder: of the scoreboard.
-        hashes: see :func:`training_hashes`.
-        started: whether a cell has been trained, if only in part.
+        hashes: of each method, see :func:`training_hashes`.
+        started: methods of which a cell has been trained, if only in part.
 
     Raises:
         RunFolderError: the images are not those of the trainings that are there.
     """
-    train, held_out = hashes
-    now = TrainingImages(_digest(train), len(train), _digest(held_out), len(held_out))
     file = folder / FILE
-    if started and file.is_file():
-        before = TrainingImages(**json.loads(file.read_text(encoding="utf-8")))
+    kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    images = {method: TrainingImages(**facts) for method, facts in kept.items() if method in started}
+    for method, (train, held_out) in hashes.items():
+        now = TrainingImages(_digest(train), len(train), _digest(held_out), len(held_out))
+        before = images.setdefault(method, now)
         if before != now:
             raise RunFolderError(
-                f"the images of the training are not those of the trainings in {folder}: "
+                f"the images of the training are not those of {method} in {folder}: "
                 f"{before.train_count} to train on and {before.held_out_count} held out then, "
                 f"{now.train_count} and {now.held_out_count} now, or others in their place. "
                 "Put them back, or start another scoreboard with name=NAME"
             )
-    write_json(file, asdict(now))
-    return now
+    write_json(file, {method: asdict(facts) for method, facts in images.items()})
+    return {method: images[method] for method in hashes}
 
 
 def _digest(hashes: Sequence[str]) -> str:

@@ -239,15 +239,39 @@ def test_the_images_of_the_training_stay_the_same(
     assert here == []
     (own / "copy.png").unlink()
     board.run(folder)
-    counts = json.loads((folder / "scoreboard.json").read_text())["training_images"]
+    counts = json.loads((folder / "scoreboard.json").read_text())["training_images"]["scratch"]
     assert counts["train_count"] + counts["held_out_count"] == 6
     Image.fromarray(np.asarray(Image.open(own / "0.png"))[::-1]).save(own / "0.png")
-    with pytest.raises(RunFolderError, match="the images of the training are not those of the trainings in"):
+    with pytest.raises(RunFolderError, match="the images of the training are not those of scratch in"):
         board.run(folder)
     board, folder = scoreboard(*command_line, "seeds=1", f"train_dir={tmp_path}/none", "name=nowhere")
     with pytest.raises(FileNotFoundError, match=f"there is no folder {tmp_path}/none"):
         board.run(folder)
     assert here == ["scratch/seed0"]
+
+
+def test_extra_inputs_that_only_a_teacher_can_label(
+    command_line: list[str], here: list[str], photos: Path, unseen: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "more").mkdir()
+    more = pictures(tmp_path / "more", 2)
+    for folder_of_extras in (more, unseen):
+        extra = f'{{extra:["distillation=output","data.unlabelled_dir={folder_of_extras}"]}}'
+        board, folder = scoreboard(*command_line, "seeds=1", f"methods=[scratch,output,{extra}]")
+        if folder_of_extras == unseen:
+            with pytest.raises(RunFolderError, match=r"data\.unlabelled_dir: .*more -> .*unseen"):
+                board.run(folder)
+            shutil.rmtree(folder)
+            with pytest.raises(ConfigError, match="is among the images of the training"):
+                board.run(folder)
+        else:
+            board.run(folder)
+            images = json.loads((folder / "scoreboard.json").read_text())["training_images"]
+            assert images["output"] == images["scratch"]
+            assert images["extra"]["train_count"] == images["scratch"]["train_count"] + 6
+            run = RunFolder(folder / "cells" / "extra" / "seed0")
+            assert run.saved_config()["data"]["unlabelled_dir"] == str(more)
+    assert here == ["scratch/seed0", "output/seed0", "extra/seed0"]
 
 
 def test_a_teacher_may_move_and_a_method_have_its_own(
