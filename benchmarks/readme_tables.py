@@ -102,6 +102,28 @@ def sharpbench_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def scoreboard_table(rows: list[dict[str, str]]) -> str:
+    """What each method of distillation gains over none on all images as Markdown."""
+    lines = ["| method | PSNR (dB) | gain (dB) | SSIM gain | of the teacher's gain | time |"]
+    lines.append("| --- |" + " ---: |" * 5)
+    for row in rows:
+        if row["set"] != "all":
+            continue
+        cells = [row["method"], f"{float(row['psnr']):.3f}"]
+        cells += [_plus_minus(row, "psnr_gain", 3), _plus_minus(row, "ssim_gain", 4)]
+        cells.append(f"{float(row['gain_kept']):.1%}" if row["gain_kept"] else "")
+        cells.append(f"{float(row['times_scratch']):.2f}" if row["times_scratch"] else "")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def _plus_minus(row: dict[str, str], name: str, digits: int) -> str:
+    if not row[name]:
+        return ""
+    mean, high = float(row[name]), float(row[f"{name}_high"])
+    return f"{mean:+.{digits}f} ± {high - mean:.{digits}f}"
+
+
 def committed_tables() -> dict[str, str]:
     """README's tables by the name of their markers, as the committed files give them."""
     real = HERE / "real_input"
@@ -110,11 +132,16 @@ def committed_tables() -> dict[str, str]:
         rows = list(csv.DictReader(stream))
     speed = json.loads((HERE / "data_speed" / "data_speed.json").read_text())
     bench = json.loads((HERE / "sharpbench" / "metrics.json").read_text())
+    boards = {}
+    for board in sorted((HERE / "distillation").glob("*/scoreboard.csv")):
+        with board.open() as stream:
+            boards[f"distillation-{board.parent.name}"] = scoreboard_table(list(csv.DictReader(stream)))
     return {
         "real-input": table(results),
         "sweep": sweep_table(rows),
         "sharpbench": sharpbench_table(bench),
         "data-speed": data_speed_table(speed),
+        **boards,
     }
 
 

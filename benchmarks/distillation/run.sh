@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Scoreboards of distillation: what each method gives a pixel_student of 16 channels and 4 layers, and what changes
+# that. Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and the teacher that
+# ../real_input/run.sh trains (TEACHER names another). Three quarters of an hour on one core; called again it takes
+# up what is trained: each training is done once.
+# Then `python benchmarks/distillation/collect.py` copies the small results here.
+set -euo pipefail
+: "${SHARPKD_DATA:?names the folder with train/ and eval/}"
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+export SHARPKD_OUTPUTS=${SHARPKD_OUTPUTS:-$PWD/outputs}
+python=${PYTHON:-.venv/bin/python}
+teacher=${TEACHER:-$SHARPKD_OUTPUTS/teacher/real/net.safetensors}
+photos=$SHARPKD_DATA/train/photos
+all=[$photos,$SHARPKD_DATA/train/bsd400]
+threads='"trainer=cpu","runtime.threads=1","optimizer.lr=0.001"'
+
+board() { # name, steps, images to train on, methods, settings of every training
+    "$python" -m sharpkd.benchmark what=distillation "name=$1" "steps=$2" "train_dir=$3" "methods=$4" seeds=3 \
+        'student={net:pixel_student,unshuffle:2,width:16,depth:4}' "teacher=$teacher" \
+        "train=[$threads,\"trainer.val_check_interval=250\"${5:+,$5}]"
+}
+
+board methods 1000 "$all" '[scratch,output,feature,attention,output+feature+attention]'
+
+# A quarter of the steps.
+board short 250 "$all" '[scratch,output]'
+
+# More weight on the teacher, and the teacher in place of the truth.
+board weights 500 "$all" \
+    '[scratch,output,{delta_2:["distillation=output","loss.delta=2"]},{no_truth:["distillation=output","loss.alpha=0"]}]' \
+    '"loss.gamma=0"'
+
+# Eight photographs with a ground truth; all the others only as inputs that the teacher labels.
+few=$SHARPKD_OUTPUTS/few
+mkdir -p "$few/train" "$few/held_out"
+mapfile -t files < <(find -L "$photos" -type f | sort | head -n 24)
+ln -sf "${files[@]:0:8}" "$few/train"
+ln -sf "${files[@]:8}" "$few/held_out"
+extra="{output_extra:[\"distillation=output\",\"data.unlabelled_dir=$all\"]}"
+board few 500 "$few/train" "[scratch,output,$extra]" "\"data.val_dir=$few/held_out\""
