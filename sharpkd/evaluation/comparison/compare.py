@@ -13,7 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from sharpkd.evaluation.benchmark.summary import METRICS, SHARP
+from sharpkd.evaluation.benchmark.summary import METRICS, SHARP, track_of
 from sharpkd.evaluation.comparison.finished import (
     Contestant,
     Finished,
@@ -43,7 +43,7 @@ class Difference:
     Attributes:
         first: a contestant's label, or ``input``.
         second: another's.
-        track: that the tests are from.
+        track: that the tests are from; of ``sr`` a scale, such as ``sr x2``.
         condition: likewise; empty for all of the track's.
         metric: ``psnr``, ``ssim``, ``psnr_y`` (higher is better) or LPIPS (lower is better), which has its
             backbone's name with it: ``lpips-squeeze``.
@@ -162,8 +162,9 @@ def _inputs_of(one: Contestant) -> Contestant:
 def _differences(first: Contestant, second: Contestant) -> list[Difference]:
     scopes: dict[tuple[str, str], list[Test]] = defaultdict(list)
     for test, result in {**first.results, **second.results}.items():
-        scopes[result.row.track, ""].append(test)
-        scopes[result.row.track, result.row.condition].append(test)
+        track = track_of(result.row)
+        scopes[track, ""].append(test)
+        scopes[track, result.row.condition].append(test)
     conditions: dict[str, int] = defaultdict(int)
     for track, condition in scopes:
         conditions[track] += bool(condition)

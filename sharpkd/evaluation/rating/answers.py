@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,7 @@ def read_answers(answers: Sequence[Path], keys: Sequence[Path] = ()) -> list[Ans
             if cells["study"] not in studies:
                 raise ValueError(
                     f"{where} answers study {cells['study']!r}, and the keys are those of "
-                    f"{', '.join(sorted(studies))}; give the key that was written beside its page"
+                    f"{', '.join(sorted(studies))}; score them in the folder of their own page: name=NAME"
                 )
             answer = _answer(cells, images, where)
             same = cells["study"], cells["rater"], cells["trial"]
@@ -103,7 +104,8 @@ def _key_files(answers: Sequence[Path], keys: Sequence[Path]) -> list[Path]:
         folders = ", ".join(sorted({str(path.absolute().parent) for path in answers})) or "no folder"
         raise FileNotFoundError(
             f"no *_key.json in {folders}: "
-            "name the key that was written beside the rating page, or put it there"
+            "put the key that was written beside the rating page there, or score the answers in that page's "
+            "folder: name=NAME"
         )
     return found
 
@@ -120,10 +122,17 @@ def _read_key(path: Path) -> dict[str, Any]:
 
 def _read_cells(path: Path) -> list[tuple[str, dict[str, str]]]:
     # spreadsheets save with a byte-order mark
-    with path.open(encoding="utf-8-sig", newline="") as file:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no file of answers: it is no text in UTF-8") from error
+    with io.StringIO(text, newline="") as file:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
-            raise ValueError(f"{path} has the columns {reader.fieldnames}; expected {list(COLUMNS)}")
+            columns = ", ".join(reader.fieldnames or ()) or "none"
+            raise ValueError(
+                f"{path} is no file of answers: its columns are {columns}; expected {', '.join(COLUMNS)}"
+            )
         rows = [(f"{path}, line {reader.line_num}", cells) for cells in reader]
     for where, cells in rows:
         if len(cells) != len(COLUMNS) or None in cells.values():

@@ -97,6 +97,25 @@ def test_models_of_one_evaluation_are_compared(
     assert difference(compared, "student", "teacher", "noisy").interval.mean == pytest.approx(2, abs=0.3)
 
 
+def test_scales_of_super_resolution_are_compared_apart(
+    tmp_path: Path, rows_of: Callable[..., list[Row]], write: Callable[..., Path]
+) -> None:
+    rows = [
+        replace(row, track="sr", condition=f"sr/{scale}")
+        for scale in (2, 4)
+        for row in rows_of({"both": 1.0, "x4": 2.0}, conditions=1)
+        if (row.model, scale) != ("x4", 2)
+    ]
+    compared = compare_folders([write(tmp_path / "a", rows)], tmp_path / "out")
+    assert {(found.second, found.track, found.condition) for found in compared.differences} == {
+        ("both", "sr x2", ""),
+        ("both", "sr x4", ""),
+        ("x4", "sr x4", ""),
+    }
+    # nothing is missing on the scale that both do
+    assert {found.only_first for found in compared.differences if found.track == "sr x4"} == {0}
+
+
 def test_on_sharp_models_are_compared_but_not_with_the_truth(
     tmp_path: Path, rows_of: Callable[..., list[Row]], write: Callable[..., Path]
 ) -> None:

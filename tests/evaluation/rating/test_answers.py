@@ -94,7 +94,7 @@ def test_a_spreadsheet_s_byte_order_mark_is_forgiven(key: Path) -> None:
 @pytest.mark.parametrize(
     ("cells", "message"),
     [
-        (line(study="other"), "answers study 'other', and the keys are those of s; give the key"),
+        (line(study="other"), "answers study 'other', and the keys are those of s; score them in"),
         (line(left="zz"), "left is 'zz', which is not in the key"),
         (line(right="x4"), "left and right are outputs of different images; expected one"),
         (line(answer="both"), "answer is 'both'; expected left, right or tie"),
@@ -112,13 +112,23 @@ def test_a_bad_line_is_named(key: Path, cells: Cells, message: str) -> None:
 def test_files_that_are_something_else(key: Path) -> None:
     folder = key.parent
     with pytest.raises(
-        ValueError, match=r"rows\.csv has the columns \['model', 'psnr'\]; expected \['study'"
+        ValueError,
+        match=r"rows\.csv is no file of answers: its columns are model, psnr; expected study, rater",
     ):
         read_answers([save(folder / "rows.csv", ("a", "1"), columns=("model", "psnr"))])
     with pytest.raises(
         ValueError, match=r"the files of answers hold no answer .*empty\.csv.*; expected at least one"
     ):
         score_answers([save(folder / "empty.csv")])
+    nothing, picture = folder / "nothing.csv", folder / "picture.png"
+    nothing.write_bytes(b"")
+    picture.write_bytes(b"\x89PNG\r\n")
+    with pytest.raises(
+        ValueError, match=r"nothing\.csv is no file of answers: its columns are none; expected"
+    ):
+        read_answers([nothing])
+    with pytest.raises(ValueError, match=r"picture\.png is no file of answers: it is no text in UTF-8"):
+        read_answers([picture])
     for content, message in (
         ("{", "is no key of a rating page: Expecting"),
         ("[]", "expected the fields study and"),
@@ -139,6 +149,6 @@ def test_missing_files_are_named(key: Path) -> None:
         read_answers([save(key.parent / "a.csv", line())], [key.parent / "no.json"])
     away = save(key.parent / "away" / "a.csv", line())
     with pytest.raises(
-        FileNotFoundError, match=r"no \*_key\.json in .*away: name the key that was written beside"
+        FileNotFoundError, match=r"no \*_key\.json in .*away: put the key that was written beside"
     ):
         score_answers([away])
