@@ -208,7 +208,7 @@ class ImageDataModule(pl.LightningDataModule):
     def _batches_in_progress(self) -> int:
         assert self.trainer is not None
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
-        return progress.ready - progress.processed  # type: ignore[attr-defined]
+        return progress.ready - progress.processed  # type: ignore[attr-defined]  # Lightning types it as its base
 
     def _train_images(self) -> ImageCache:
         if self._train_cache is None:

@@ -23,7 +23,7 @@ class DownloadError(OSError):
     """A file cannot be had, or is not the one expected; the message names the address and the reason."""
 
 
-class _Retry(Exception):  # noqa: N818
+class _Retry(Exception):  # noqa: N818  # a signal, no error
     """What may be over in a moment."""
 
 

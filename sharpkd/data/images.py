@@ -33,7 +33,7 @@ Image.init()  # Image.open(formats=…) fails on formats whose plugin is not reg
 _DECODER_ERRORS = (OSError, SyntaxError, ValueError, TypeError, KeyError, EOFError, struct.error, cv2.error)
 
 
-class UnreadableImage(ValueError):  # noqa: N818
+class UnreadableImage(ValueError):  # noqa: N818  # it says itself what is wrong
     """A file that is there but is no usable image.
 
     Attributes:

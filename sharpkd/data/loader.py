@@ -32,7 +32,7 @@ def without_opencv_threads() -> Iterator[None]:
 class WorkerLoader(DataLoader[Batch]):
     """A DataLoader whose workers can use OpenCV, whatever this process has done with it before."""
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch yields Any
         with without_opencv_threads():
             return super().__iter__()
 
@@ -85,7 +85,7 @@ class ResumableLoader(WorkerLoader):
         self._resume: tuple[int, int] | None = None
         self._epochs_ahead = 0
 
-    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]
+    def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch yields Any
         self._epoch, self._batches = self._start()
         self.sampler.start = (self._epoch, self._batches)
         for batch in super().__iter__():

@@ -12,7 +12,7 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as pillow  # noqa: N813
+from PIL import Image as pillow  # noqa: N813  # Image is the array type here
 
 from sharpkd.data import degradation_maths as maths
 from sharpkd.data.degradation import name_seed

@@ -131,6 +131,7 @@ class WandbLogger(RunLogger):
     def _init(self, mode: str) -> Any:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         config = self.run_dir / "config.yaml"
+        settings: Any = OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else None
         run = wandb.init(
             project=self.project,
             name=self.display_name,
@@ -139,7 +140,7 @@ class WandbLogger(RunLogger):
             resume=None if mode == "offline" else "allow",
             dir=str(self.run_dir),
             mode=mode,  # type: ignore[arg-type]  # WANDB_MODE may hold what wandb itself has to refuse
-            config=OmegaConf.to_container(OmegaConf.load(config)) if config.is_file() else None,  # type: ignore[arg-type]
+            config=settings,
             reinit="finish_previous",
             settings=wandb.Settings(
                 silent=True, console="off", init_timeout=START_SECONDS, finish_timeout=FINISH_SECONDS

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ class Student(nn.Module):
 
 
 class Teacher(nn.Module):
-    taps = {"early": "a", "middle": "b", "late": "c"}  # noqa: RUF012
+    taps: ClassVar[dict[str, str]] = {"early": "a", "middle": "b", "late": "c"}
 
     def __init__(self) -> None:
         super().__init__()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image as pillow  # noqa: N813
+from PIL import Image as pillow  # noqa: N813  # as in the module it tests
 from scipy.ndimage import gaussian_filter
 
 from sharpkd.data.images import read_image
