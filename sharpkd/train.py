@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from sharpkd.config import ConfigError, compose, entry, is_multirun, resolve
 from sharpkd.runs.folder import RunFolder
 from sharpkd.runs.launch import first_rank, launch_ranks, ranks_wanted, under_launcher
-from sharpkd.runs.training import run_training
+from sharpkd.runs.training import TERMINATED, run_training
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +53,9 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
         if isinstance(error, KeyboardInterrupt):
             what = "interrupted; resume=auto continues it"
             error.add_note("resume=auto continues it")
+        elif isinstance(error, SystemExit) and error.code == TERMINATED:
+            what = "ended by SIGTERM; resume=auto continues it"
+            log.warning(what)
         folder.report("failed", error=what or type(error).__name__)
         raise
     folder.report("finished", metrics=metrics)

@@ -17,7 +17,11 @@ def main(plan_file: str) -> None:
     plan = OmegaConf.load(plan_file)
     assert isinstance(plan, DictConfig)
     OmegaConf.set_readonly(plan, True)
-    run_training(plan.config, None if plan.checkpoint is None else Path(plan.checkpoint))
+    try:
+        run_training(plan.config, None if plan.checkpoint is None else Path(plan.checkpoint))
+    except KeyboardInterrupt:
+        # the process that started the ranks says so, once
+        sys.exit(130)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from sharpkd.checkpoint import load_net, net_state, read_lightning, save_weights
@@ -42,6 +43,8 @@ EXPECTED_WARNINGS = (
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
 LATENCY_SIZE = (480, 640)
+# exit code after SIGTERM, as shells have it
+TERMINATED = 143
 DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -136,6 +139,7 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
 
     Raises:
         KeyboardInterrupt: training was interrupted; ``resume=auto`` continues it.
+        SystemExit: it was asked to end by SIGTERM; likewise.
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
     set_process_defaults(cfg)
@@ -179,9 +183,11 @@ def _fit(
                 weights_only=None if checkpoint is None else True,
             )
         except SystemExit as ended:
-            # what Lightning makes of Ctrl-C
-            if trainer.interrupted:
+            # Lightning makes one of Ctrl-C and of SIGTERM, the latter with the exit code of success
+            if isinstance(ended.__context__, KeyboardInterrupt):
                 raise KeyboardInterrupt from ended
+            if isinstance(ended, SIGTERMException):
+                raise SystemExit(TERMINATED) from ended
             raise
 
 

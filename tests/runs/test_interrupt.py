@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a training: one line, and a run that can be continued."""
+"""Ctrl-C or SIGTERM in the middle of a training: one line, and a run that can be continued."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+
 from sharpkd.runs.folder import RunFolder
 
 Train = Callable[..., Path]
@@ -18,8 +20,33 @@ def _hear_interrupts() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def test_ctrl_c_is_one_line_and_the_run_goes_on_later(
-    train_here: Train, command: Callable[..., list[str]], tiny: list[str], tmp_path: Path
+@pytest.mark.parametrize(
+    ("sent", "code", "said", "error"),
+    [
+        (
+            signal.SIGINT,
+            130,
+            "interrupted (resume=auto continues it)",
+            "interrupted; resume=auto continues it",
+        ),
+        (
+            signal.SIGTERM,
+            143,
+            "ended by SIGTERM; resume=auto continues it",
+            "ended by SIGTERM; resume=auto continues it",
+        ),
+    ],
+    ids=["ctrl-c", "sigterm"],
+)
+def test_a_stopped_run_says_so_and_goes_on_later(
+    sent: signal.Signals,
+    code: int,
+    said: str,
+    error: str,
+    train_here: Train,
+    command: Callable[..., list[str]],
+    tiny: list[str],
+    tmp_path: Path,
 ) -> None:
     overrides = [*tiny, "experiment=scratch", "trainer.max_steps=60", "callbacks.last.every_n_train_steps=7"]
     folder = RunFolder(tmp_path / "outputs" / "scratch" / "stopped")
@@ -38,13 +65,13 @@ def test_ctrl_c_is_one_line_and_the_run_goes_on_later(
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline, "no checkpoint within four minutes"
         time.sleep(0.01)
-    os.killpg(process.pid, signal.SIGINT)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == 130, err
-    assert err.splitlines()[-1] == "interrupted (resume=auto continues it)"
+    os.kill(process.pid, sent)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert (out + err).splitlines().count(said) == 1
     assert "Traceback" not in err
     status = folder.status()
-    assert (status["state"], status["error"]) == ("failed", "interrupted; resume=auto continues it")
+    assert (status["state"], status["error"]) == ("failed", error)
     settings = [*overrides, "run=stopped", f"paths.output_root={tmp_path}/outputs"]
     train_here("outputs/scratch/stopped", *settings, "resume=auto")
     assert folder.status()["state"] == "finished"
