@@ -10,31 +10,43 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+BOARDS = ("methods", "gentle", "short", "weights", "few")
 TABLES = ("scoreboard.csv", "cells.csv")
 
 
-def without_places(facts: dict[str, Any]) -> dict[str, Any]:
-    """The facts without where files lay on the machine that trained."""
-    kept = {key: value for key, value in facts.items() if key != "differs_from_scratch"}
-    kept["teacher"] = Path(facts["teacher"]).name
-    kept["settings"] = [setting for setting in facts["settings"] if "/" not in setting]
-    kept["differs_from_scratch"] = {
-        method: [line for line in lines if "/" not in line]
-        for method, lines in facts["differs_from_scratch"].items()
-    }
-    return kept
+def without_places(text: str, places: dict[str, Path]) -> str:
+    """A text in which the folders of the machine that trained are called by their names."""
+    for name, folder in places.items():
+        text = text.replace(str(folder), name)
+    return text
+
+
+def facts_of(board: Path, places: dict[str, Path]) -> dict[str, Any]:
+    """What ``scoreboard.json`` holds, with names in place of folders."""
+    text = (board / "scoreboard.json").read_text(encoding="utf-8")
+    facts: dict[str, Any] = json.loads(without_places(text, places))
+    facts["teacher"] = Path(facts["teacher"]).name
+    return facts
 
 
 def main() -> None:
-    """Collect every scoreboard."""
-    outputs = Path(os.environ.get("SHARPKD_OUTPUTS", ROOT / "outputs"))
-    for board in sorted((outputs / "benchmark" / "distillation").iterdir()):
-        target = HERE / board.name
+    """Collect the scoreboards of run.sh.
+
+    Raises:
+        FileNotFoundError: one is not there yet.
+    """
+    outputs = Path(os.environ.get("SHARPKD_OUTPUTS", ROOT / "outputs")).absolute()
+    data = Path(os.environ["SHARPKD_DATA"]).absolute()
+    places = {"SHARPKD_DATA": data, "SHARPKD_OUTPUTS": outputs}
+    for name in BOARDS:
+        board, target = outputs / "benchmark" / "distillation" / name, HERE / name
+        if not (board / "scoreboard.csv").is_file():
+            raise FileNotFoundError(f"{board} is not finished: call benchmarks/distillation/run.sh")
         target.mkdir(exist_ok=True)
-        for name in TABLES:
-            shutil.copyfile(board / name, target / name)
-        facts = json.loads((board / "scoreboard.json").read_text(encoding="utf-8"))
-        (target / "scoreboard.json").write_text(json.dumps(without_places(facts), indent=1) + "\n")
+        for table in TABLES:
+            shutil.copyfile(board / table, target / table)
+        facts = facts_of(board, places)
+        (target / "scoreboard.json").write_text(json.dumps(facts, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ board weights 500 "$all" \
     '[scratch,output,{delta_2:["distillation=output","loss.delta=2"]},{no_truth:["distillation=output","loss.alpha=0"]}]' \
     '"loss.gamma=0"'
 
-# Eight photographs with a ground truth; all the others only as inputs that the teacher labels.
+# Eight photographs with a ground truth; all photographs, these eight among them, as inputs that the teacher labels.
 few=$SHARPKD_OUTPUTS/few
 mkdir -p "$few/train" "$few/held_out"
 mapfile -t files < <(find -L "$photos" -type f | sort | head -n 24)
@@ -38,3 +38,7 @@ ln -sf "${files[@]:0:8}" "$few/train"
 ln -sf "${files[@]:8}" "$few/held_out"
 extra="{output_extra:[\"distillation=output\",\"data.unlabelled_dir=$all\"]}"
 board few 500 "$few/train" "[scratch,output,$extra]" "\"data.val_dir=$few/held_out\""
+
+# A tenth of the weights that features and attention maps have by default.
+board gentle 500 "$all" \
+    '[scratch,{feature_tenth:["distillation=feature","distillation.terms.feature.weight=0.01"]},{attention_tenth:["distillation=attention","distillation.terms.attention.weight=0.005"]}]'

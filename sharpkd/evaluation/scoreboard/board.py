@@ -125,7 +125,13 @@ class DistillationScoreboard:
         cells = plan_cells(folder, self.methods, self.seeds, self.common, self.taught)
         refuse_other_settings(cells)
         config = cells[0].config
-        scoring = Scoring(self.eval_dirs, self.degradation, config.task.scale, config.module.use_condition)
+        scoring = Scoring(
+            self.eval_dirs,
+            self.degradation,
+            config.task.scale,
+            config.module.use_condition,
+            config.runtime.trusted_packages,
+        )
         teacher = load_net(self.teacher, config.runtime.trusted_packages)
         facts = self._facts(cells, teacher)
         facts["training_images"] = self._hold_images(folder, cells, scoring)
@@ -190,8 +196,7 @@ class DistillationScoreboard:
         refuse_measured_images(
             {one for pair in hashes.values() for part in pair for one in part}, scoring.sets
         )
-        started = {cell.method for cell in cells if cell.folder.last_checkpoint.is_file()}
-        kept = hold_to_images(folder, hashes, started)
+        kept = hold_to_images(folder, hashes)
         return {method: asdict(images) for method, images in kept.items()}
 
     def _own_teachers(self, cells: Sequence[Cell]) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -70,24 +70,35 @@ def refuse_measured_images(hashes: Iterable[str], sets: Mapping[str, Sequence[Pa
 
 
 def hold_to_images(
-    folder: Path, hashes: Mapping[str, tuple[list[str], list[str]]], started: Collection[str]
+    folder: Path, hashes: Mapping[str, tuple[list[str], list[str]]]
 ) -> dict[str, TrainingImages]:
     """Keep in ``images.json`` what is trained on, and refuse other images once a training has begun.
+
+    A method that is left out of one call is held to its images all the same when it comes back.
 
     Args:
         folder: of the scoreboard.
         hashes: of each method, see :func:`training_hashes`.
-        started: methods of which a cell has been trained, if only in part.
 
     Raises:
-        RunFolderError: the images are not those of the trainings that are there.
+        RunFolderError: the images are not those of the trainings that are there, or nobody knows which they
+            were.
     """
     file = folder / FILE
     kept = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    images = {method: TrainingImages(**facts) for method, facts in kept.items() if method in started}
+    images = {method: TrainingImages(**facts) for method, facts in kept.items()}
     for method, (train, held_out) in hashes.items():
         now = TrainingImages(_digest(train), len(train), _digest(held_out), len(held_out))
-        before = images.setdefault(method, now)
+        cells = folder / "cells" / method
+        if not any(cells.glob("seed*/checkpoints/last.ckpt")):
+            images[method] = now
+            continue
+        if method not in images:
+            raise RunFolderError(
+                f"{file} does not say which images {method} was trained on: delete {cells}, or start another "
+                "scoreboard with name=NAME"
+            )
+        before = images[method]
         if before != now:
             raise RunFolderError(
                 f"the images of the training are not those of {method} in {folder}: "

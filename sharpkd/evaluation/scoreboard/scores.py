@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from torch import nn
 from sharpkd.checkpoint import LoadedNet, file_sha256
 from sharpkd.data.images import find_images
 from sharpkd.evaluation.benchmark.row_cache import hash_of_sources
+from sharpkd.evaluation.fingerprints import hash_of_code
 from sharpkd.evaluation.folder.evaluation import FolderEvaluation, score
 from sharpkd.evaluation.scoreboard.table import INPUT, ImageScores
 from sharpkd.runs.folder import write_json
@@ -38,20 +40,28 @@ class Scoring:
         degradation: any albumentations transform; seeded by each image's name.
         scale: how many times smaller the degraded image is.
         use_condition: tell the nets what the degradation did.
+        trusted: packages of a user's own nets: scores are measured anew where their code has changed.
 
     Raises:
         FileNotFoundError: a folder or its images are missing.
     """
 
     def __init__(
-        self, folders: Mapping[str, Path], degradation: Any, scale: int = 1, use_condition: bool = False
+        self,
+        folders: Mapping[str, Path],
+        degradation: Any,
+        scale: int = 1,
+        use_condition: bool = False,
+        trusted: Sequence[str] = (),
     ) -> None:
         self.sets = {name: _images(folder) for name, folder in folders.items()}
         self.degradation = degradation
         self.scale = scale
         self.use_condition = use_condition
         files = {name: [file_sha256(path) for path in paths] for name, paths in self.sets.items()}
-        settings = [files, repr(degradation), scale, use_condition, hash_of_sources(SOURCES)]
+        self.trusted = tuple(trusted)
+        code = [hash_of_sources(SOURCES), *sorted(_sources_of(degradation))]
+        settings = [files, repr(degradation), scale, use_condition, code]
         self._key = hashlib.sha256(json.dumps(settings).encode()).hexdigest()
 
     def of(self, loaded: LoadedNet, name: str, kept: Path) -> dict[str, ImageScores]:
@@ -66,7 +76,7 @@ class Scoring:
             UnreadableImage: a file cannot be read.
             FloatingPointError: the net's output is not finite.
         """
-        key = f"{loaded.sha256} {self._key}"
+        key = f"{loaded.sha256} {hash_of_code(loaded.net, self.trusted)} {self._key}"
         if kept.is_file():
             content = _read(kept)
             if content.get("key") == key:
@@ -92,6 +102,17 @@ class Scoring:
             scores = {who: score(output, sharp) for who, output in versions.items()}
             found[image] = {who: {metric: of[metric] for metric in METRICS} for who, of in scores.items()}
         return found
+
+
+def _sources_of(degradation: Any) -> set[str]:
+    """SHA-256 of the files in which a user's own transforms stand, those inside compositions too."""
+    found = set()
+    if type(degradation).__module__.partition(".")[0] not in ("sharpkd", "albumentations"):
+        source = inspect.getsourcefile(type(degradation))
+        found |= {file_sha256(Path(source))} if source else set()
+    for part in getattr(degradation, "transforms", ()):
+        found |= _sources_of(part)
+    return found
 
 
 def _read(path: Path) -> dict[str, Any]:
