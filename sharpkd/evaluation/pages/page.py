@@ -28,16 +28,15 @@ def fill(template: str, parts: Mapping[str, str]) -> str:
 
     Args:
         template: see :func:`asset`; besides the parts it may name ``house_head`` (what every page's head
-            begins with, and the common look), ``house_css`` (the look alone) and ``house_js`` (colours and
-            axes for plotly, numbers, intervals, sortable tables, sliders).
+            begins with, and the common look) and ``house_js`` (colours and axes for plotly, numbers,
+            intervals, sortable tables, sliders).
         parts: HTML, CSS or scripts; nothing inside them is taken for a place to fill.
 
     Raises:
         ValueError: the template has a place for which there is no part.
     """
-    look = asset("pages/house/house.css")
-    head = asset("pages/house/head.html").replace("@@house_css@@", look)
-    known = {"house_head": head, "house_css": look, "house_js": asset("pages/house/house.js"), **parts}
+    head = asset("pages/house/head.html").replace("@@house_css@@", asset("pages/house/house.css"))
+    known = {"house_head": head, "house_js": asset("pages/house/house.js"), **parts}
     pieces = asset(template).split("@@")
     unknown = sorted(set(pieces[1::2]) - set(known))
     if unknown:
