@@ -95,7 +95,9 @@ def _hash_of_sources(module: str, package: str) -> str:
     source = inspect.getsourcefile(sys.modules[module])
     files = {Path(source).name: Path(source)} if source else {}
     for folder in getattr(sys.modules.get(package), "__path__", ()):
-        files |= {path.relative_to(folder).as_posix(): path for path in Path(folder).rglob("*.py")}
+        # an editor's lock is a link to nowhere
+        found = [path for path in Path(folder).rglob("*.py") if path.is_file()]
+        files |= {path.relative_to(folder).as_posix(): path for path in found}
     for name, path in sorted(files.items()):
         content = path.read_bytes()
         digest.update(f"{name} {len(content)}\n".encode() + content)

@@ -117,6 +117,16 @@ def test_a_part_of_a_users_module_counts(written: Callable[[float], nn.Module]) 
     assert hash_of_code(nn.Sequential(nn.ReLU(), written(0.1))) == hash_of_code(written(0.1))
 
 
+def test_what_is_no_file_of_code_does_not_count(
+    written: Callable[[float], nn.Module], tmp_path: Path
+) -> None:
+    before = hash_of_code(written(0.1))
+    # an editor's lock, and a folder with an unusual name
+    (tmp_path / "user_nets" / ".#net.py").symlink_to("somebody@somewhere.1234")
+    (tmp_path / "user_nets" / "old.py").mkdir()
+    assert hash_of_code(written(0.1)) == before
+
+
 def test_sharpkds_own_nets_have_no_code_of_a_users(student_checkpoint: Path) -> None:
     assert hash_of_code(load_net(student_checkpoint).net) == ""
 
