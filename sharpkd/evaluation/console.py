@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import Any
@@ -94,11 +95,17 @@ def print_opinions(found: BradleyTerry, console: Console) -> None:
 def mean_gain(results: Mapping[str, Any]) -> float:
     """Mean over the tracks of the last model's gain in PSNR (dB); 0 where there is only ``input``.
 
-    ``sharp`` does not count: there is nothing to gain.
+    ``sr`` is one track, whose gain is the mean over its scales. ``sharp`` does not count: there is nothing to
+    gain.
     """
     tracks = results["models"][list(results["models"])[-1]]["tracks"]
-    gains = [figures["gain_psnr"] for track, figures in tracks.items() if track != SHARP]
-    return fmean(gains) if gains else 0.0
+    gains = defaultdict(list)
+    for column, figures in tracks.items():
+        # "sr x2" is a scale of sr
+        track, _, _ = column.partition(" ")
+        if track != SHARP:
+            gains[track].append(figures["gain_psnr"])
+    return fmean(fmean(ones) for ones in gains.values()) if gains else 0.0
 
 
 def _track_cell(figures: Mapping[str, Any] | None, track: str) -> str:

@@ -46,6 +46,14 @@ RESULTS: dict[str, Any] = {
     "_meta": {"images": 7},
 }
 
+SCALES = {
+    "gaussian": figures(26.0, 1.0, 0.0),
+    "sr x2": figures(32.0, 4.0, 0.0),
+    "sr x3": figures(29.0, 3.0, 0.0),
+    "sr x4": figures(27.0, 2.0, 0.0),
+}
+"""A track and another in three columns."""
+
 
 def printed(run: Callable[..., None], *arguments: object) -> str:
     console = Console(file=io.StringIO(), width=200)
@@ -64,8 +72,9 @@ def test_the_benchmark_by_track() -> None:
     assert "7 images" in lines[-1]
 
 
-def test_mean_gain_leaves_out_what_cannot_gain() -> None:
+def test_mean_gain_is_of_tracks_that_can_gain_whatever_number_of_columns_they_have() -> None:
     assert mean_gain(RESULTS) == pytest.approx(2.0)
+    assert mean_gain({"models": {"input": RESULTS["models"]["input"], "net": {"tracks": SCALES}}}) == 2.0
     assert mean_gain({"models": {"input": RESULTS["models"]["input"]}}) == 0
 
 
