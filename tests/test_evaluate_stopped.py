@@ -50,6 +50,10 @@ def settings(folder: Path, root: Path, *overrides: str) -> list[str]:
     ]
 
 
+def hear_interrupts() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def rows_kept(folder: Path) -> int:
     return sum(len(path.read_text().splitlines()) for path in (folder / "cache").glob("*.jsonl"))
 
@@ -72,6 +76,8 @@ def test_interrupted_is_one_line(root: Path, tmp_path: Path, project_root: Path,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        # what a shell starts in the background is deaf to interrupts
+        preexec_fn=hear_interrupts,
     )
     end = time.monotonic() + PATIENCE
     while not rows_kept(tmp_path) and running.poll() is None and time.monotonic() < end:
