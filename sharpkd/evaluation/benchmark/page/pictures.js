@@ -7,6 +7,7 @@ function slider(kind, alt, frame = "") {
 function verdict(example) {
   const worst = example.outputs.find(one => one.name === example.worst);
   if (worst && known(worst.psnr) && example.condition === "sharp") {
+    if (worst.psnr >= data.cap) return escaped(worst.name) + " leaves it as it is, as it should.";
     return escaped(worst.name) + " changes what needs no change: " + fixed(worst.psnr, 2) + " dB to the untouched image.";
   }
   if (!worst || !known(worst.gain)) return "";

@@ -198,7 +198,7 @@ function drawCards() {
   const gain = model => figuresOf(model, track).gain_psnr;
   const ms = model => (timeOf(model, usualSize) || {}).ms;
   const first = track && best(field, gain);
-  if (first) cards.push(["Highest gain on " + track, signed(gain(first), 2), "dB", first.name]);
+  if (first) cards.push([(gain(first) < 0 ? "Least loss on " : "Highest gain on ") + track, signed(gain(first), 2), "dB", first.name]);
   const quick = best(field.filter(model => gain(model) > 0), model => known(ms(model)) ? -ms(model) : null);
   if (quick) cards.push(["Fastest that gains, " + usualSize.replace("x", "×"), milliseconds(ms(quick)), "ms",
     quick.name + ", " + signed(gain(quick), 2) + " dB"]);
