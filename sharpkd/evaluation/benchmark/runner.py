@@ -92,6 +92,23 @@ class Failure:
     reason: str
 
 
+def told_by_image(failures: Sequence[Failure]) -> list[str]:
+    """One line for each image and reason, whatever number of models and conditions it has befallen."""
+    together: dict[tuple[str, str, str], list[Failure]] = {}
+    for failure in failures:
+        together.setdefault((failure.set, failure.image, failure.reason), []).append(failure)
+    return [
+        f"{_listed('models', [one.model for one in ones])} failed on {name}/{image}, "
+        f"{_listed('conditions', [one.condition for one in ones])}: {reason}"
+        for (name, image, reason), ones in together.items()
+    ]
+
+
+def _listed(what: str, names: Iterable[str]) -> str:
+    different = list(dict.fromkeys(names))
+    return ", ".join(different) if len(different) <= 3 else f"{len(different)} {what}"
+
+
 @dataclass(frozen=True)
 class Measured:
     """Every row that could be measured, and what could not.
@@ -185,8 +202,8 @@ def measure(
                     caches[name].keep(key(spec, task.image, task.condition), outcome)
             if progress is not None:
                 progress(done, len(todo), f"{task.image.set}/{task.image.name}, {task.condition.name}")
-    for failure in failures:
-        log.warning("%s failed on %s/%s, %s: %s", *vars(failure).values())
+    for line in told_by_image(failures):
+        log.warning("%s", line)
     rows = _with_input(
         _row(spec.name, image, condition, scores)
         for spec, image, condition in wanted

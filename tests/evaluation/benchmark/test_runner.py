@@ -19,7 +19,7 @@ from skimage.metrics import peak_signal_noise_ratio
 from sharpkd.checkpoint import load_net, save_weights
 from sharpkd.evaluation.benchmark import runner as sharpbench
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
-from sharpkd.evaluation.benchmark.runner import LPIPSSettings, Measured, measure
+from sharpkd.evaluation.benchmark.runner import Failure, LPIPSSettings, Measured, measure, told_by_image
 from sharpkd.evaluation.models import ModelSpec, specs_of
 from sharpkd.evaluation.protocols import conditions, make_pair
 from sharpkd.evaluation.rows import Row
@@ -238,7 +238,10 @@ def test_an_unreadable_image_is_named_once_and_left_out(
 
 
 def test_an_image_that_vanishes_is_a_failure_of_every_model_on_it(
-    specs: list[ModelSpec], images: list[BenchmarkImage], tmp_path: Path
+    specs: list[ModelSpec],
+    images: list[BenchmarkImage],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     copies = [
         BenchmarkImage(image.set, image.name, Path(shutil.copy(image.path, tmp_path)), image.domain)
@@ -249,12 +252,30 @@ def test_an_image_that_vanishes_is_a_failure_of_every_model_on_it(
         copies[1].path.unlink(missing_ok=True)
 
     found = measure(specs, copies, CONDITIONS[1:3], tmp_path / "cache", workers=0, progress=lose)
+    (line,) = told_by_image(found.failures)
+    assert line == f"input, unsharp, student failed on Set5/b, sharp, sr/2: {found.failures[0].reason}"
+    assert [record.message for record in caplog.records if "failed on" in record.message] == [line]
     assert {(one.model, one.image, one.condition) for one in found.failures} == {
         *((model, "b", "sharp") for model in ("input", "unsharp", "student")),
         *((model, "b", "sr/2") for model in ("input", "unsharp")),
     }
     assert all("b.png" in one.reason for one in found.failures)
     assert {row.image for row in found.rows} == {"a", "c"}
+
+
+def test_failures_are_told_by_image_and_reason() -> None:
+    failures = [
+        Failure(f"net{index}", "Set5", image, f"gaussian/{sigma}", reason)
+        for image, reason in (("a", "gone"), ("b", "gone"))
+        for index in range(4)
+        for sigma in (0.8, 1.2, 1.6, 2.4, 3.0)
+    ]
+    failures.append(Failure("net1", "Set5", "a", "sharp", "too large"))
+    assert told_by_image(failures) == [
+        "4 models failed on Set5/a, 5 conditions: gone",
+        "4 models failed on Set5/b, 5 conditions: gone",
+        "net1 failed on Set5/a, sharp: too large",
+    ]
 
 
 def test_nothing_is_told_of_pairs_that_the_input_fails_on(
