@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,13 @@ from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage, MissingSet, 
 from sharpkd.evaluation.benchmark.report import write_benchmark_report
 from sharpkd.evaluation.benchmark.runner import (
     NO_LPIPS,
+    Failure,
     LPIPSSettings,
     Measured,
     Progress,
     measure,
     open_model,
+    told_by_image,
 )
 from sharpkd.evaluation.benchmark.summary import summarise
 from sharpkd.evaluation.benchmark.worst_cases import worst_cases
@@ -81,11 +83,15 @@ class SharpBench:
         self.examples = examples
 
     def images(self) -> tuple[list[BenchmarkImage], list[MissingSet]]:
-        """The images that are there, and the sets that are not.
+        """The images that are there, and the sets that are not; looked for once.
 
         Raises:
             FileNotFoundError: none of the sets is there; says how to get them.
         """
+        return self._images
+
+    @cached_property
+    def _images(self) -> tuple[list[BenchmarkImage], list[MissingSet]]:
         images, missing = find_images_of(self.root, self.sets, self.limits)
         for absent in missing:
             log.warning("%s", absent.message)
@@ -237,15 +243,30 @@ class SharpBench:
         Raises:
             ValueError: there is nothing to rate, see :meth:`rated_conditions`.
         """
-        usable = self.rated_conditions(specs)
         models = {spec.name: open_model(spec) for spec in specs}
-        own = _own(specs)
-        offers = [[name for name in own if models[name].applies_to(condition)] for condition in usable]
+        shown = _examples(self._rated(specs, count), models)
+        return [example for example in shown if len(example.outputs) > 1]
+
+    def rating_offers(self, specs: Sequence[ModelSpec], count: int) -> list[list[str]]:
+        """The models that each of those images is to have an output of, before any is measured.
+
+        Raises:
+            ValueError: there is nothing to rate, see :meth:`rated_conditions`.
+        """
+        models = {spec.name: open_model(spec) for spec in specs}
+        return [
+            [name for name, model in models.items() if model.applies_to(condition)]
+            for _, condition in self._rated(specs, count)
+        ]
+
+    def _rated(self, specs: Sequence[ModelSpec], count: int) -> list[tuple[BenchmarkImage, Condition]]:
+        usable = self.rated_conditions(specs)
+        own = [open_model(spec) for spec in specs if spec.name in _own(specs)]
+        offers = [[model.name for model in own if model.applies_to(condition)] for condition in usable]
         images, _ = self.images()
         chosen = spread(len(images), count)
         turns = take_turns(offers, len(chosen))
-        wanted = [(images[index], usable[turn]) for index, turn in zip(chosen, turns, strict=True)]
-        return [example for example in _examples(wanted, models) if len(example.outputs) > 1]
+        return [(images[index], usable[turn]) for index, turn in zip(chosen, turns, strict=True)]
 
     def _timed(self, models: Sequence[Model]) -> dict[str, Any] | None:
         if self.speed is None:
@@ -287,11 +308,7 @@ class SharpBench:
                 f"Not comparable with other evaluations: the pixels of {len(altered)} image(s) are not the "
                 f"benchmark's own ({', '.join(altered[:5])}{', …' if len(altered) > 5 else ''})."
             )
-        notes += [
-            f"{failed['model']} failed on {failed['set']}/{failed['image']}, {failed['condition']}: "
-            f"{failed['reason']}"
-            for failed in meta["failures"]
-        ]
+        notes += told_by_image([Failure(**failed) for failed in meta["failures"]])
         return notes + (remarks_on(results["speed"]) if results["speed"] is not None else [])
 
 

@@ -100,6 +100,20 @@ def test_an_image_that_vanishes_before_the_report_is_not_shown(
     assert "Set5/bird is not shown: " in caplog.text
 
 
+def test_an_image_that_vanishes_while_measuring_is_one_line_of_the_report(
+    benchmark: SharpBench, tmp_path: Path
+) -> None:
+    def lose(*_: Any) -> None:
+        (tmp_path / "Set5" / "bird.png").unlink(missing_ok=True)
+
+    folder = tmp_path / "out"
+    results = benchmark.run(benchmark.specs(None), folder, LPIPSSettings(), progress=lose)
+    assert len(results["_meta"]["failures"]) == 2
+    report = (folder / "report.html").read_text()
+    assert report.count("failed on Set5/bird") == 1
+    assert "<p>input, unsharp failed on Set5/bird, noisy: FileNotFoundError: " in report
+
+
 def test_what_cannot_be_shown_is_not_rated(
     benchmark: SharpBench, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
