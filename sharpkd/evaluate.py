@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 from rich.console import Console
 from rich.progress import Progress as ProgressBar
 from rich.progress import TimeElapsedColumn
@@ -36,19 +36,11 @@ from sharpkd.evaluation.console import (
 from sharpkd.evaluation.folder.evaluation import INPUT, META, evaluate_folder
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import Model, ModelSpec, specs_of
-from sharpkd.evaluation.rating.opinions import RatingSettings, score, write_page
+from sharpkd.evaluation.rating.ballot import plan_questions
+from sharpkd.evaluation.rating.opinions import RatingSettings, score, tell_of_earlier_scores, write_page
 from sharpkd.metrics.lpips import maybe_lpips
 
 log = logging.getLogger(__name__)
-
-OF_A_FOLDER = {
-    "data": "data._target_",
-    "data.val_dir": "data.val_dir",
-    "degradation": "degradation",
-    "task.scale": "task.scale",
-    "use_condition": "use_condition",
-}
-"""What only an evaluation on a folder looks at, and where it shows that somebody has set it."""
 
 
 def images_of(cfg: DictConfig) -> list[Path]:
@@ -108,15 +100,19 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         )
 
 
-def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
+def evaluate_benchmark(cfg: DictConfig, console: Console | None = None) -> dict[str, Any]:
     """Measure the configured models on the benchmark and write the results to ``paths.run_dir``.
+
+    Args:
+        cfg: what ``evaluate.yaml`` makes.
+        console: where the results are printed, as soon as there are any.
 
     Raises:
         ConfigError: images, degradations or other settings are named that the benchmark does not look at.
-        ValueError: a rating page is asked for, and there is nothing to rate.
+        ValueError: a rating page is asked for, and there is nothing to rate, or too little.
     """
     why = "the benchmark measures on its own sets, degraded its own way, and tells the nets nothing"
-    _refuse_ignored(cfg, OF_A_FOLDER, "benchmark=", why)
+    _refuse_ignored(cfg, _of_a_folder(cfg), "benchmark=", why)
     torch.manual_seed(cfg.seed)
     if cfg.runtime.threads is not None:
         torch.set_num_threads(cfg.runtime.threads)
@@ -125,7 +121,8 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
     benchmark: SharpBench = instantiate(cfg.benchmark)
     specs = benchmark.specs(cfg.model, cfg.runtime.trusted_packages)
     if rating.page:
-        benchmark.rated_conditions(specs)
+        # what cannot be asked is better said now than after hours
+        plan_questions(benchmark.rating_offers(specs, rating.images), cfg.seed, rating.pairs_per_image)
     lpips = LPIPSSettings(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights)
     with _bar() as tell:
         try:
@@ -133,9 +130,15 @@ def evaluate_benchmark(cfg: DictConfig) -> dict[str, Any]:
         except KeyboardInterrupt as stop:
             stop.add_note("what was measured is kept, and the same command goes on from there")
             raise
-    if rating.page:
-        write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
-    publish_summary(cfg.logger, results)
+    if console is not None:
+        print_benchmark(results, console)
+    if not rating.answers:
+        tell_of_earlier_scores(folder)
+    try:
+        if rating.page:
+            write_page(benchmark.rating_examples(specs, rating.images), folder, cfg.seed, rating)
+    finally:
+        publish_summary(cfg.logger, results)
     return results
 
 
@@ -146,7 +149,7 @@ def compare(cfg: DictConfig) -> ComparedFolders:
         ConfigError: something is named beside it that would be measured, or people's answers.
     """
     why = "compare= lines finished evaluations up and measures nothing"
-    measured = {"model": "model", "benchmark": "benchmark", **OF_A_FOLDER}
+    measured = {"model": "model", "benchmark": "benchmark", **_of_a_folder(cfg), **_settings(cfg, "metrics")}
     _refuse_ignored(cfg, measured, "compare=", why)
     rating = RatingSettings.of(cfg.rating)
     if rating.page or rating.answers:
@@ -172,14 +175,13 @@ def main(cfg: DictConfig) -> float:
         log.info("comparison: %s", compared.page)
         return compared.differences[-1].interval.mean
     if rating.answers and not cfg.model and cfg.benchmark is None:
+        _refuse_beside_answers(cfg)
         print_opinions(score(folder, rating), console)
         return float("nan")
     if cfg.benchmark is None:
         number = _measure_folder(cfg, rating, console)
     else:
-        results = evaluate_benchmark(cfg)
-        print_benchmark(results, console)
-        number = mean_gain(results)
+        number = mean_gain(evaluate_benchmark(cfg, console))
     log.info("report: %s", folder / "report.html")
     if rating.answers:
         print_opinions(score(folder, rating), console)
@@ -196,8 +198,29 @@ def _measure_folder(cfg: DictConfig, rating: RatingSettings, console: Console) -
     return float(results[last]["psnr"])
 
 
+def _refuse_beside_answers(cfg: DictConfig) -> None:
+    ignored = {**_of_a_folder(cfg), **_settings(cfg, "metrics", "rating"), "logger": "logger"}
+    del ignored["rating.answers"]
+    why = "rating.answers= scores answers, and nothing is measured without model= or benchmark="
+    _refuse_ignored(cfg, ignored, "say what to measure", why)
+
+
+def _of_a_folder(cfg: DictConfig) -> dict[str, str]:
+    """What only an evaluation on a folder looks at, and where it shows that somebody has set it."""
+    # data.train_dir follows data.val_dir, so that comes first
+    data = {"data": "data._target_", "data.val_dir": "data.val_dir", **_settings(cfg, "data")}
+    return data | {name: name for name in ("degradation", "task.scale", "use_condition")}
+
+
+def _settings(cfg: DictConfig, *groups: str) -> dict[str, str]:
+    return {f"{group}.{name}": f"{group}.{name}" for group in groups for name in cfg[group] or ()}
+
+
 def _refuse_ignored(cfg: DictConfig, places: Mapping[str, str], group: str, why: str) -> None:
-    usual = compose("evaluate")
+    usual = compose("evaluate", run=False)
+    with open_dict(usual):
+        # what only follows another root was set by nobody
+        usual.paths = cfg.paths
     for key, place in places.items():
         if OmegaConf.select(cfg, place) != OmegaConf.select(usual, place):
             raise ConfigError(f"{why}: leave out {key}, or {group}")

@@ -44,7 +44,9 @@ def make_rating_page(
     pairs_per_image: int | None = 6,
     crop: int | None = 448,
 ) -> RatingPage:
-    """Write a page of blind questions, and beside it the key (``rating_key.json`` for ``rating.html``).
+    """Write a page of blind questions, and beside it its key (``rating_STUDY_key.json`` for ``rating.html``).
+
+    A page takes the place of an earlier one, but keys stay: what people answered to that one still counts.
 
     Each output has a random token of its own, so nothing in the page or in the answers tells which outputs
     are one model's. Each rater gets an order and sides of their own. Pictures are stored without loss, and
@@ -59,21 +61,15 @@ def make_rating_page(
         crop: side in pixels of the square shown, placed where the outputs differ most; None shows all.
 
     Raises:
-        ValueError: no example, one with fewer than two outputs or given twice, models that never meet (their
-            groups are named), too few questions to connect all models, or a page beyond 200 MB.
+        ValueError: an example with fewer than two outputs or given twice, a page beyond 200 MB, or as
+            :func:`plan_questions`.
     """
-    _check(examples, pairs_per_image, crop)
+    _check(examples, crop)
+    pairs = plan_questions([list(example.outputs) for example in examples], seed, pairs_per_image)
     study = _study(examples, seed, pairs_per_image, crop)
-    pairs = _choose(examples, np.random.default_rng(seed), pairs_per_image)
-    apart = _groups(examples, [(first, second) for _, first, second in pairs])
-    if len(apart) > 1:
-        raise ValueError(
-            f"{len(pairs)} questions cannot connect all models, which leaves {_listed(apart)}; "
-            f"raise pairs_per_image (it is {pairs_per_image}) or give more examples"
-        )
     windows = {index: _window(examples[index], crop) for index in {pair[0] for pair in pairs}}
     shown = sorted({(index, name) for index, *names in pairs for name in names})
-    key_file = out.with_name(f"{out.stem}_key.json")
+    key_file = out.with_name(f"{out.stem}_{study}_key.json")
     secret = _secret(key_file, study)
     tokens = {
         (i, name): _token(secret, study, examples[i].image, examples[i].condition, name) for i, name in shown
@@ -109,17 +105,52 @@ def make_rating_page(
         },
     }
     out.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(out, page)
+    # a page without its key would be answered in vain
     replace_file(key_file, json.dumps(key, indent=1) + "\n")
+    replace_file(out, page)
     return RatingPage(out, key_file, len(pairs))
 
 
-def _check(examples: Sequence[Example], pairs_per_image: int | None, crop: int | None) -> None:
-    for name, value in (("pairs_per_image", pairs_per_image), ("crop", crop)):
-        if value is not None and value < 1:
-            raise ValueError(f"{name} is {value}; expected at least 1, or null for no limit")
-    if not examples:
+def plan_questions(
+    offers: Sequence[Sequence[str]], seed: int = 0, pairs_per_image: int | None = 6
+) -> list[tuple[int, str, str]]:
+    """Which two models a page asks about on which example; no picture is needed to tell.
+
+    Args:
+        offers: the models that each example is to have an output of.
+        seed: as for :func:`make_rating_page`.
+        pairs_per_image: likewise.
+
+    Returns:
+        The number of the example and two models, for each question.
+
+    Raises:
+        ValueError: there is no example, models never meet (their groups are named), or there are too few
+            questions to connect all of them.
+    """
+    _check_limit("pairs_per_image", pairs_per_image)
+    if not offers:
         raise ValueError("there is no example to rate; expected at least one")
+    apart = _groups(offers, [pair for names in offers for pair in combinations(names, 2)])
+    if len(apart) > 1:
+        raise ValueError(f"these groups of models share no example: {_listed(apart)}; write a page for each")
+    pairs = _choose(offers, np.random.default_rng(seed), pairs_per_image)
+    apart = _groups(offers, [(first, second) for _, first, second in pairs])
+    if len(apart) > 1:
+        raise ValueError(
+            f"{len(pairs)} questions cannot connect all models, which leaves {_listed(apart)}; "
+            f"raise pairs_per_image (it is {pairs_per_image}) or give more examples"
+        )
+    return pairs
+
+
+def _check_limit(name: str, value: int | None) -> None:
+    if value is not None and value < 1:
+        raise ValueError(f"{name} is {value}; expected at least 1, or null for no limit")
+
+
+def _check(examples: Sequence[Example], crop: int | None) -> None:
+    _check_limit("crop", crop)
     seen = Counter((example.image, example.condition) for example in examples)
     for example in examples:
         if len(example.outputs) < 2:
@@ -129,14 +160,11 @@ def _check(examples: Sequence[Example], pairs_per_image: int | None, crop: int |
             )
         if seen[example.image, example.condition] > 1:
             raise ValueError(f"{example.image}, {example.condition} is given twice")
-    apart = _groups(examples, [pair for example in examples for pair in combinations(example.outputs, 2)])
-    if len(apart) > 1:
-        raise ValueError(f"these groups of models share no example: {_listed(apart)}; write a page for each")
 
 
-def _groups(examples: Sequence[Example], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
+def _groups(offers: Sequence[Sequence[str]], pairs: Sequence[tuple[str, str]]) -> list[list[str]]:
     """The models that the pairs connect; a model in none of them is a group of its own."""
-    return connected_groups([*pairs, *((name, name) for example in examples for name in example.outputs)])
+    return connected_groups([*pairs, *((name, name) for names in offers for name in names)])
 
 
 def _listed(groups: Sequence[Sequence[str]]) -> str:
@@ -176,16 +204,15 @@ def _short(digest: str) -> str:
 
 
 def _choose(
-    examples: Sequence[Example], generator: np.random.Generator, limit: int | None
+    offers: Sequence[Sequence[str]], generator: np.random.Generator, limit: int | None
 ) -> list[tuple[int, str, str]]:
-    """(example, model, model) of each question."""
     asked: Counter[tuple[str, str]] = Counter()
     appeared: Counter[str] = Counter()
-    group = {name: name for example in examples for name in example.outputs}
-    left = {index: list(combinations(sorted(example.outputs), 2)) for index, example in enumerate(examples)}
+    group = {name: name for names in offers for name in names}
+    left = {index: list(combinations(sorted(names), 2)) for index, names in enumerate(offers)}
     chosen = []
     for _ in range(max(map(len, left.values())) if limit is None else limit):
-        for index in generator.permutation(len(examples)).tolist():
+        for index in generator.permutation(len(offers)).tolist():
             if not left[index]:
                 continue
             generator.shuffle(left[index])

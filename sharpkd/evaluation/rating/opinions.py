@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import logging
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sharpkd.config import ConfigError
 from sharpkd.evaluation.benchmark.report import add_opinions
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.pages.examples import Example
@@ -36,6 +38,9 @@ class RatingSettings:
         images: shown to people.
         pairs_per_image: None for all pairs of models.
         answers: CSV files that people saved.
+
+    Raises:
+        ConfigError: a count is no whole number above 0.
     """
 
     page: bool = False
@@ -43,10 +48,22 @@ class RatingSettings:
     pairs_per_image: int | None = 6
     answers: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        counts = {"images": self.images}
+        if self.pairs_per_image is not None:
+            counts["pairs_per_image"] = self.pairs_per_image
+        for name, count in counts.items():
+            if not isinstance(count, int) or isinstance(count, bool) or count < 1:
+                raise ConfigError(f"rating.{name}: expected a whole number of at least 1, found {count!r}")
+
     @classmethod
     def of(cls, setting: Any) -> RatingSettings:
         """Read the setting, where ``true`` alone asks for the page."""
-        return cls(page=setting) if isinstance(setting, bool) else cls(**setting)
+        if isinstance(setting, bool):
+            return cls(page=setting)
+        if not isinstance(setting, Mapping):
+            raise ConfigError(f"rating: expected true, false or rating.page=…, found {setting}")
+        return cls(**setting)
 
 
 def write_page(examples: Sequence[Example], folder: Path, seed: int, settings: RatingSettings) -> None:
@@ -57,7 +74,7 @@ def write_page(examples: Sequence[Example], folder: Path, seed: int, settings: R
 
 
 def score(folder: Path, settings: RatingSettings) -> BradleyTerry:
-    """Score the answers with the key in ``folder`` (else those beside the answers); write ``rating.csv``.
+    """Score the answers with the keys in ``folder`` (else those beside the answers); write ``rating.csv``.
 
     Where ``folder`` holds an evaluation on SharpBench, the scores also go into its ``metrics.json``, as
     ``opinions`` (see :func:`opinions_of`), and into its ``report.html``.
@@ -65,9 +82,8 @@ def score(folder: Path, settings: RatingSettings) -> BradleyTerry:
     Raises:
         FileNotFoundError, ValueError: as :func:`sharpkd.evaluation.rating.answers.score_answers`.
     """
-    key = (folder / PAGE).with_name("rating_key.json")
     answers = [Path(path).expanduser() for path in as_list(settings.answers)]
-    found = score_answers(answers, [key] if key.is_file() else [])
+    found = score_answers(answers, sorted(folder.glob("*_key.json")))
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / TABLE).open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -106,6 +122,20 @@ def opinions_of(found: BradleyTerry) -> dict[str, Any]:
         "confidence": found.confidence,
         "regularised": found.regularised,
     }
+
+
+def tell_of_earlier_scores(folder: Path) -> None:
+    """Say that a new evaluation holds no opinions, where people's answers to an earlier one were scored."""
+    if (folder / TABLE).is_file():
+        plain = re.fullmatch(r"[\w.-]+", folder.name)
+        name = f"name={folder.name}" if plain else f"\"name='{folder.name}'\""
+        log.warning(
+            "%s has people's scores of an earlier evaluation; the new metrics and report have none. "
+            "Where the models are still the same, score the answers again: "
+            "python -m sharpkd.evaluate rating.answers=[FILES] %s",
+            folder / TABLE,
+            name,
+        )
 
 
 def _put_beside_metrics(folder: Path, opinions: dict[str, Any]) -> None:

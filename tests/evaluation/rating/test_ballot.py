@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sharpkd.evaluation.pages.examples import Example
-from sharpkd.evaluation.rating.ballot import make_rating_page
+from sharpkd.evaluation.rating.ballot import make_rating_page, plan_questions
 
 MODELS = ("input", "unsharp-oracle", "pixel <student>", "teacher")
 
@@ -58,7 +58,7 @@ def test_the_page_is_blind_and_holds_the_outputs_without_loss(tmp_path: Path) ->
         assert name not in text
     assert "input" not in text.split('id="study"')[1].split("</script>")[0]
     study, key = study_of(result.page), json.loads(result.key.read_text())
-    assert result.key == tmp_path / "new" / "rating_key.json"
+    assert result.key == tmp_path / "new" / f"rating_{study['study']}_key.json"
     assert study["study"] == key["study"]
     assert result.pairs == len(study["trials"]) == len(given) * 6
     assert study["images"].keys() == key["images"].keys()
@@ -134,9 +134,25 @@ def test_the_tokens_cannot_be_worked_out_and_a_written_study_keeps_its_own(tmp_p
     again = make_rating_page(examples(), tmp_path / "one" / "rating.html")
     assert again.page.read_text() == before
     assert json.loads(again.key.read_text()) == keys[0]
+    # another page in its place, and the first one once more
+    make_rating_page(examples(), tmp_path / "one" / "rating.html", seed=1)
+    assert make_rating_page(examples(), tmp_path / "one" / "rating.html").page.read_text() == before
     again.key.write_text("{")
     other = make_rating_page(examples(), tmp_path / "one" / "rating.html")
     assert other.page.read_text() != before
+
+
+def test_the_questions_are_known_before_the_pictures(tmp_path: Path) -> None:
+    offers = [list(MODELS), list(MODELS[1:]), list(MODELS)]
+    given = [
+        Example(str(i), "noisy", pixels(i), {name: pixels(i + k) for k, name in enumerate(names)})
+        for i, names in enumerate(offers)
+    ]
+    key = json.loads(make_rating_page(given, tmp_path / "rating.html", 4, 2).key.read_text())
+    asked = [[key["images"][token] for token in pair] for pair in key["trials"].values()]
+    assert {(int(one["image"]), *sorted((one["model"], two["model"]))) for one, two in asked} == set(
+        plan_questions(offers, 4, 2)
+    )
 
 
 def test_the_crop_shows_where_the_outputs_differ(tmp_path: Path) -> None:

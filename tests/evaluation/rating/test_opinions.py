@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from sharpkd.config import ConfigError
+from sharpkd.evaluation.pages.examples import Example
 from sharpkd.evaluation.rating.answers import COLUMNS
-from sharpkd.evaluation.rating.opinions import RatingSettings, opinions_of, score
+from sharpkd.evaluation.rating.opinions import (
+    RatingSettings,
+    opinions_of,
+    score,
+    tell_of_earlier_scores,
+    write_page,
+)
 
 IMAGES = {
     f"x{index}": {"image": "baby", "condition": "noisy", "model": model}
@@ -113,3 +123,70 @@ def test_a_report_without_a_place_for_opinions_is_named_and_nothing_half_done(tm
     with pytest.raises(ValueError, match=r"report\.html has no place for opinions; evaluate again"):
         score(folder, answers(folder, *CONTESTED))
     assert (folder / "metrics.json").read_text() == before
+
+
+def answer_the_page(folder: Path, name: str) -> Path:
+    """A file in which somebody preferred the left picture everywhere on the page that is there now."""
+    page = (folder / "rating.html").read_text(encoding="utf-8")
+    found = re.search(r'<script type="application/json" id="study">(.*?)</script>', page)
+    assert found is not None
+    study = json.loads(found[1])
+    lines = [",".join(COLUMNS)]
+    lines += [
+        f"{study['study']},anna,{trial},{left},{right},left,1.5,2026-01-01T10:00:00Z"
+        for trial, (left, right) in study["trials"].items()
+    ]
+    path = folder / name
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_answers_to_an_earlier_page_of_the_folder_still_count(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "run"
+    plain = np.zeros((9, 9, 3), np.uint8)
+    files = []
+    with caplog.at_level(logging.INFO):
+        for image in ("baby", "bird"):
+            example = Example(image, "noisy", plain, {"student": plain, "input": plain})
+            write_page([example], folder, 0, RatingSettings())
+            files.append(str(answer_the_page(folder, f"{image}.csv")))
+    assert [score(folder, RatingSettings(answers=[file])).pairs for file in files] == [1, 1]
+    assert score(folder, RatingSettings(answers=files)).pairs == 2
+    # people are to be kept from every one of them
+    keys = {path.name for path in folder.glob("*_key.json")}
+    assert len(keys) == 2
+    assert all(f"keep {key} to yourself" in caplog.text for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"images": 0}, "rating.images: expected a whole number of at least 1, found 0"),
+        ({"images": 2.5}, "rating.images: expected a whole number of at least 1, found 2.5"),
+        ({"images": True}, "rating.images: expected a whole number of at least 1, found True"),
+        ({"pairs_per_image": 0}, "rating.pairs_per_image: expected a whole number of at least 1, found 0"),
+        ({"pairs_per_image": "all"}, "rating.pairs_per_image: expected a whole number .*, found 'all'"),
+        (None, "rating: expected true, false or rating.page=…, found None"),
+    ],
+)
+def test_settings_that_cannot_work(setting: Any, message: str) -> None:
+    with pytest.raises(ConfigError, match=f"^{message}$"):
+        RatingSettings.of(setting)
+    assert RatingSettings.of({"page": True, "pairs_per_image": None}).pairs_per_image is None
+
+
+def test_a_new_evaluation_says_that_answers_have_to_be_scored_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("asked", "model=a,rating=true"):
+        folder = evaluation(tmp_path / name)
+        tell_of_earlier_scores(folder)
+        assert not caplog.records
+        score(folder, answers(folder, *CONTESTED))
+        tell_of_earlier_scores(folder)
+        assert f"{folder / 'rating.csv'} has people's scores of an earlier evaluation" in caplog.text
+        quoted = f"\"name='{name}'\"" if "=" in name else f"name={name}"
+        assert caplog.records[-1].message.endswith(f"rating.answers=[FILES] {quoted}")
+        caplog.clear()
