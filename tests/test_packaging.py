@@ -17,6 +17,7 @@ import pytest
 DISTRIBUTION = {
     "PIL": "pillow",
     "cv2": "opencv-python-headless",
+    "google": "protobuf",
     "hydra": "hydra-core",
     "pytorch_lightning": "pytorch-lightning",
     "skimage": "scikit-image",
