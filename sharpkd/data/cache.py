@@ -23,8 +23,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sharpkd.data.benchmark_guard import pixel_hash
-from sharpkd.data.file_lock import locked
 from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.functional.file_lock import locked
 
 # Every mapping holds a file descriptor, of which a process often has only 1024.
 OPEN_MAPPINGS = 256

@@ -13,9 +13,9 @@ from rich.progress import TransferSpeedColumn as SpeedColumn
 
 from sharpkd.data.archive import ArchiveError, unpack
 from sharpkd.data.datamodule import ImageDataModule
-from sharpkd.data.download import DownloadError, fetch, part_path, probe
-from sharpkd.data.file_lock import locked
 from sharpkd.data.images import find_images
+from sharpkd.functional.download import DownloadError, fetch, part_path, probe
+from sharpkd.functional.file_lock import locked
 
 BASE_URL = "https://data.vision.ee.ethz.ch/cvl/DIV2K"
 UNPACKED = 1.1
@@ -66,7 +66,7 @@ class DIV2KSource:
         base_url: where the archives lie.
         train: the training archive.
         valid: the validation archive.
-        retries: see :func:`sharpkd.data.download.fetch`.
+        retries: see :func:`sharpkd.functional.download.fetch`.
         backoff: seconds, likewise.
         timeout: seconds to wait for the server's first answer, and six times that for every later one.
     """

@@ -25,7 +25,7 @@ from sharpkd.data import div2k
 from sharpkd.data.archive import ArchiveError
 from sharpkd.data.degradation import GaussianBlur
 from sharpkd.data.div2k import Archive, DIV2KDataModule, DIV2KSource
-from sharpkd.data.download import DownloadError
+from sharpkd.functional.download import DownloadError
 
 CONF = Path(__file__).parents[2] / "conf" / "data" / "div2k.yaml"
 NOWHERE = "http://127.0.0.1:1"
