@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpkd.distillation.base import Observed, TransferTerm
-from sharpkd.distillation.taps import capture
+from sharpkd.distillation.taps import capture, listed
 
 __all__ = ["KnowledgeTransfer"]
 
@@ -129,7 +129,8 @@ def _probe(
     missing = [tap for tap in taps if tap not in features]
     if missing:
         raise ValueError(
-            f"taps {missing} of {type(net).__name__} exist but do not run in its forward pass; choose others"
+            f"taps {missing} of {type(net).__name__} exist but do not run in its forward pass; choose "
+            f"others. {listed(net)}"
         )
     return {tap: features[tap].shape[1] for tap in taps}, arguments[0].device
 

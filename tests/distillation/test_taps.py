@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from sharpkd.distillation.taps import capture, resolve_taps
+from sharpkd.distillation.taps import MOST_LISTED, capture, resolve_taps
 
 
 class TwoStage(nn.Module):
@@ -78,3 +78,12 @@ def test_a_tap_that_is_no_feature_map_is_named() -> None:
     ):
         net(torch.rand(1, 3, 4, 4))
     assert hook_count(net) == 0
+
+
+def test_what_is_listed_is_short_and_of_use() -> None:
+    net = nn.Sequential(*(nn.Identity() for _ in range(MOST_LISTED + 20)))
+    with pytest.raises(ValueError, match=r"Aliases: none. Module paths: 0, 1, .*, 99 and 20 more.$"):
+        resolve_taps(net, ["x"])
+    net.maps = ["3", "5"]  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"Aliases: none. Modules that return a feature map: 3, 5.$"):
+        resolve_taps(net, ["x"])
