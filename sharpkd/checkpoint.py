@@ -18,12 +18,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor, nn
 
+from sharpkd.functional.state_file import CheckpointError as CheckpointError
+from sharpkd.nets.base import RestorationNet
+
 NET_PREFIX = "net."
 OWN_NETS = "sharpkd.nets"
-
-
-class CheckpointError(ValueError):
-    """A weight file that cannot be used; the message names the file, what is wrong and what to do."""
+OTHER_PROJECTS = (".pth", ".pt")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,10 @@ def save_weights(
 
 
 def build_net(
-    config: Mapping[str, Any], trusted: Sequence[str] = (), origin: str = "the configuration"
+    config: Mapping[str, Any],
+    trusted: Sequence[str] = (),
+    origin: str = "the configuration",
+    state: Mapping[str, Tensor] | None = None,
 ) -> nn.Module:
     """Construct the net that a weight file names, if its class lies in a trusted package.
 
@@ -95,6 +98,7 @@ def build_net(
             inside them is built by nobody.
         trusted: packages beside ``sharpkd.nets`` whose classes may be constructed.
         origin: named in errors.
+        state: the tensors that will be loaded, or as many as are known: see ``RestorationNet.of_state``.
 
     Raises:
         CheckpointError: the class is not trusted, does not exist, or refuses the arguments.
@@ -115,6 +119,8 @@ def build_net(
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise CheckpointError(f"{origin}: {target!r} is not a torch.nn.Module class")
     try:
+        if state is not None and issubclass(cls, RestorationNet):
+            return cls.of_state(state, arguments)
         return cls(**arguments)
     except Exception as error:  # a file's arguments can be wrong in any way
         raise CheckpointError(f"{origin}: {target} refuses its arguments {arguments}: {error}") from error
@@ -197,9 +203,41 @@ def load_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Loade
         state = net_state(content["state_dict"])
     else:
         raise CheckpointError(f"{path}: unknown kind of weight file; expected .safetensors or .ckpt")
-    net = build_net(config, trusted, origin=str(path))
+    net = build_net(config, trusted, str(path), state)
     try:
         net.load_state_dict(state)
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its tensors do not fit {config['_target_']}: {error}") from error
     return LoadedNet(net.eval(), dict(config), metadata, file_sha256(path), path)
+
+
+def written_by_sharpkd(path: Path) -> bool:
+    """Whether a ``.safetensors`` file says how to build its net.
+
+    Raises:
+        CheckpointError: it is no safetensors file.
+    """
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return "sharpkd.net" in (stream.metadata() or {})
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
+
+
+def load_any_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> LoadedNet:
+    """As :func:`load_net`, and also another project's ``.pth``, ``.pt`` or ``.safetensors``, for spandrel.
+
+    Raises:
+        FileNotFoundError, CheckpointError: see :func:`load_net` and
+            :class:`sharpkd.nets.pretrained.PretrainedNet`.
+    """
+    path = Path(path).expanduser()
+    suffix = path.suffix.lower()
+    theirs = suffix == ".safetensors" and path.is_file() and not written_by_sharpkd(path)
+    if suffix not in OTHER_PROJECTS and not theirs:
+        return load_net(path, trusted)
+    # spandrel is imported where it is needed
+    from sharpkd.nets.pretrained import PretrainedNet
+
+    config = {"_target_": f"{PretrainedNet.__module__}.{PretrainedNet.__qualname__}", "path": str(path)}
+    return LoadedNet(PretrainedNet(str(path)), config, {}, file_sha256(path), path)

@@ -13,19 +13,19 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from sharpkd.checkpoint import CheckpointError, build_net, load_net
+from sharpkd.checkpoint import CheckpointError, build_net, load_net, written_by_sharpkd
 from sharpkd.config import ConfigError
 from sharpkd.evaluation import baselines
 from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.fingerprints import hash_of_code, hash_of_model
-from sharpkd.evaluation.foreign_nets import load_foreign
 from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.protocols import Condition, Image, Pair
 from sharpkd.inference.engine import ModelError, OnnxEngine
 from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.foreign import ForeignNet
+from sharpkd.nets.pretrained import PretrainedNet
 from sharpkd.nets.stats import count_parameters, describe, measured_macs_per_pixel
 
 Kind = Literal["baseline", "torch", "onnx", "spandrel"]
@@ -241,18 +241,10 @@ def _file(name: str, path: Path, trusted: tuple[str, ...]) -> ModelSpec:
 def _kind(path: Path) -> Kind:
     suffix = path.suffix.lower()
     if suffix == ".safetensors":
-        return "torch" if _written_by_sharpkd(path) else "spandrel"
+        return "torch" if written_by_sharpkd(path) else "spandrel"
     if suffix not in _KINDS:
         raise CheckpointError(f"{path}: unknown kind of file; {WHAT_A_MODEL_MAY_BE}")
     return _KINDS[suffix]
-
-
-def _written_by_sharpkd(path: Path) -> bool:
-    try:
-        with safe_open(path, framework="pt") as stream:
-            return "sharpkd.net" in (stream.metadata() or {})
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error
 
 
 def _open_torch(spec: ModelSpec) -> Model:
@@ -263,7 +255,7 @@ def _open_torch(spec: ModelSpec) -> Model:
         spec.name,
         net,
         getattr(net, "scale", 1),
-        channels_last=isinstance(net, RestorationNet),
+        channels_last=isinstance(net, RestorationNet) and not isinstance(net, ForeignNet),
         code=hash_of_code(net, spec.trusted),
         facts=lambda: _facts_of_net(net) | {"net": loaded.config["_target_"]} | _origin(spec),
     )
@@ -271,13 +263,12 @@ def _open_torch(spec: ModelSpec) -> Model:
 
 def _open_spandrel(spec: ModelSpec) -> Model:
     assert spec.path is not None
-    descriptor = load_foreign(spec.path)
-    net = descriptor.model
+    net = PretrainedNet(str(spec.path))
     return NetModel(
         spec.name,
-        descriptor,
-        descriptor.scale,
-        facts=lambda: _facts_of_net(net) | {"net": descriptor.architecture.name} | _origin(spec),
+        net,
+        net.scale,
+        facts=lambda: _facts_of_net(net) | {"net": net.architecture} | _origin(spec),
         kind="spandrel",
     )
 
@@ -292,7 +283,7 @@ def _open_onnx(spec: ModelSpec) -> Model:
         known: Facts = {"receptive_field": info.receptive_field}
         if net.is_ours:
             config = {"_target_": info.net, **info.args}
-            known |= _facts_of_net(build_net(config, spec.trusted, origin=str(info.path)))
+            known |= _facts_of_net(build_net(config, spec.trusted, str(info.path), {}))
             known |= {"net": info.net}
         return known | _origin(spec)
 

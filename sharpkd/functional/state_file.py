@@ -17,6 +17,10 @@ CONNECT_SECONDS = 8
 """How long a download server may take to answer before we give up."""
 
 
+class CheckpointError(ValueError):
+    """A weight file that cannot be used; the message names the file, what is wrong and what to do."""
+
+
 def read_state(path: str | Path) -> dict[str, Tensor]:
     """Tensors by name from a ``.pth``, ``.pt`` or ``.safetensors`` file, on the CPU. Nothing is unpickled.
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -47,6 +49,15 @@ class RestorationNet(nn.Module, ABC):
 
     scale: int = 1
     taps: dict[str, str]
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> Self:
+        """The net that a weight file describes; the file's tensors are loaded into it afterwards.
+
+        Nets whose arguments name other files look into ``state`` instead, since those may be gone.
+        """
+        del state
+        return cls(**arguments)
 
     @property
     def stride(self) -> int:

@@ -16,16 +16,17 @@ def count_parameters(net: nn.Module) -> int:
     return sum(p.numel() for p in net.parameters())
 
 
-def measured_macs_per_pixel(net: nn.Module, size: int = 768) -> float:
+def measured_macs_per_pixel(net: nn.Module, size: int = 768, device: str = "meta") -> float:
     """Multiply-accumulates per output pixel that torch counts in one pass over a size x size image.
 
-    Runs on a copy on the meta device, in evaluation mode: no memory, no time. The limit for large images is
-    ``net.macs_per_pixel()``; a size that is a multiple of the net's stride has no padding.
+    Runs on a copy on the meta device, in evaluation mode: no memory, no time; another device is for nets that
+    look at values. The limit for large images is ``net.macs_per_pixel()``; a size that is a multiple of the
+    net's stride has no padding.
     """
-    twin = copy.deepcopy(net).to("meta").eval()
+    twin = copy.deepcopy(net).to(device).eval()
     dtype = next(twin.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        output = twin(torch.empty(1, CHANNELS, size, size, device="meta", dtype=dtype))
+        output = twin(torch.zeros(1, CHANNELS, size, size, device=device, dtype=dtype))
     return counter.get_total_flops() / 2 / (output.shape[-2] * output.shape[-1])
 
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from sharpkd.checkpoint import load_net, net_state, read_lightning, save_weights
+from sharpkd.checkpoint import load_any_net, net_state, read_lightning, save_weights
 from sharpkd.config import ConfigError, instantiate
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
@@ -28,6 +28,7 @@ from sharpkd.modules.distill import DistillModule
 from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.modules.restoration import RestorationModule
 from sharpkd.modules.teacher import TeacherModule
+from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import describe
 from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
 
@@ -63,19 +64,28 @@ def load_teacher(cfg: DictConfig) -> FrozenTeacher:
 
     Raises:
         ConfigError: no path is given.
-        FileNotFoundError, CheckpointError, ValueError: see :func:`sharpkd.checkpoint.load_net` and
+        FileNotFoundError, CheckpointError, ValueError: see :func:`sharpkd.checkpoint.load_any_net` and
             :meth:`FrozenTeacher.check`.
     """
     if cfg.teacher.path is None:
         raise ConfigError(
             "distillation needs a trained teacher: teacher.path=FILE (a .safetensors or .ckpt written by "
-            "python -m sharpkd.train experiment=teacher), or teacher.experiment=NAME to train one first"
+            "python -m sharpkd.train experiment=teacher, or another project's .pth, .pt or .safetensors that "
+            "spandrel knows), or teacher.experiment=NAME to train one first"
         )
-    loaded = load_net(cfg.teacher.path, cfg.runtime.trusted_packages)
-    name = str(loaded.config["_target_"]).rpartition(".")[2]
+    loaded = load_any_net(cfg.teacher.path, cfg.runtime.trusted_packages)
+    name = getattr(loaded.net, "architecture", "") or str(loaded.config["_target_"]).rpartition(".")[2]
     teacher = FrozenTeacher(loaded.net, loaded.sha256, name, cfg.teacher.precision)
     teacher.check(cfg.task.scale)
     return teacher
+
+
+def _refuse_other_scale(net: nn.Module, scale: int) -> None:
+    if isinstance(net, RestorationNet) and net.scale != scale:
+        raise ConfigError(
+            f"net: {getattr(net, 'architecture', type(net).__name__)} enlarges {net.scale} times, the task "
+            f"{scale} times (task.scale={scale}); choose a net of the task's scale"
+        )
 
 
 def validation_metrics(cfg: DictConfig) -> dict[str, PerImageMetric]:
@@ -93,6 +103,7 @@ def build_module(cfg: DictConfig) -> RestorationModule:
     assert isinstance(plain, dict)
     # the net first: what comes after draws random numbers too, and twins must start from the same weights
     arguments: dict[str, Any] = {"net": instantiate(cfg.net)}
+    _refuse_other_scale(arguments["net"], cfg.task.scale)
     if cfg.distillation is not None:
         taught = cfg.loss.delta > 0
         arguments["teacher"] = load_teacher(cfg) if taught else None

@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from sharpkd.checkpoint import LoadedNet, load_net
+from sharpkd.checkpoint import LoadedNet, load_any_net, load_net
 from sharpkd.config import ConfigError
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.model_names import as_list
@@ -132,7 +132,7 @@ class DistillationScoreboard:
             config.module.use_condition,
             config.runtime.trusted_packages,
         )
-        teacher = load_net(self.teacher, config.runtime.trusted_packages)
+        teacher = load_any_net(self.teacher, config.runtime.trusted_packages)
         facts = self._facts(cells, teacher)
         facts["training_images"] = self._hold_images(folder, cells, scoring)
         reference = scoring.of(teacher, TEACHER, folder / "reference.json")
