@@ -20,7 +20,7 @@ FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"
 PRIMARIES = [name for name in FILES if "/" not in name]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # what a choice cannot be composed without
-NEEDS = {"data=folder": "data.train_dir=photos"}
+NEEDS = {"data=folder": "data.train_dir=photos", "net=pretrained": "net.path=weights.pth"}
 # what comes with the choice of another group: data=folder brings evaluate_data=folder
 CHOSEN = ("evaluate_data", "evaluate_logger")
 COMMAND = re.compile(r"# python -m (sharpkd\.\w+)(?: (.*))?")

@@ -14,7 +14,7 @@ Command = Callable[..., Any]
 
 NETS = (
     "attention_teacher, attention_teacher_small, attention_teacher_tiny, enhanced_cnn, mobile_student, "
-    "pixel_student"
+    "nafnet, pixel_student, pretrained, swinir"
 )
 QUOTING = "accents is quoted twice, once for the shell and once for Hydra: "
 

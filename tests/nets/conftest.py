@@ -9,6 +9,7 @@ from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
+from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
 
 SMALL: dict[str, Callable[[], RestorationNet]] = {
@@ -21,6 +22,9 @@ SMALL: dict[str, Callable[[], RestorationNet]] = {
     "attention_teacher": lambda: AttentionTeacher(width=4, depths=[1, 2, 1], attention_window=24),
     "attention_teacher_full_resolution": lambda: AttentionTeacher(
         width=4, depths=[1, 1], unshuffle=1, channel_attention=False
+    ),
+    "nafnet": lambda: NAFNet(
+        width=4, encoder_blocks=[1, 2, 1], middle_blocks=1, decoder_blocks=[1, 1, 2], attention_window=24
     ),
     "attention_teacher_single_level": lambda: AttentionTeacher(width=4, depths=[3], attention_window=None),
 }

@@ -15,6 +15,7 @@ from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet, check_image, pad_to_multiple
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
+from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
 
 Image = Callable[..., Tensor]
@@ -23,7 +24,8 @@ Image = Callable[..., Tensor]
 def awake(net: RestorationNet) -> RestorationNet:
     """Bring the residual to the image's order: at the start it is so small that it hides differences."""
     with torch.no_grad():
-        tail = net.get_submodule("tail").get_parameter("weight")
+        last = "body.ending" if isinstance(net, NAFNet) else "tail"
+        tail = net.get_submodule(last).get_parameter("weight")
         tail.div_(tail.std() * tail[0].numel() ** 0.5)
     return net
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.mobile_student import MobileStudent
+from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
 
 
@@ -23,8 +24,9 @@ from sharpkd.nets.pixel_student import PixelStudent
         lambda: PixelStudent(width=4, depth=3),
         lambda: MobileStudent(unshuffle=1, width=4, blocks=1, attention_window=40),
         lambda: AttentionTeacher(width=4, depths=[1, 1], channel_attention=False),
+        lambda: NAFNet(4, [1], 1, [1], attention_window=40),
     ],
-    ids=["pixel_student", "mobile_student", "attention_teacher"],
+    ids=["pixel_student", "mobile_student", "attention_teacher", "nafnet"],
 )
 def test_exported_graph_takes_any_size(
     build: Callable[[], RestorationNet], image: Callable[..., Tensor], tmp_path: Path
@@ -32,7 +34,8 @@ def test_exported_graph_takes_any_size(
     torch.manual_seed(0)
     net = build().eval()
     with torch.no_grad():
-        net.get_submodule("tail").get_parameter("weight").mul_(300)
+        last = "body.ending" if isinstance(net, NAFNet) else "tail"
+        net.get_submodule(last).get_parameter("weight").mul_(300)
     dynamic = {2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
     program = torch.onnx.export(
         net, (image(64, 48),), dynamo=True, dynamic_shapes={"degraded": dynamic}, verbose=False

@@ -9,6 +9,7 @@ from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import EfficientChannelAttention, MobileStudent
+from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
 from sharpkd.nets.stats import (
     count_parameters,
@@ -60,6 +61,7 @@ def test_macs_with_any_attention_window(window: int | None, unshuffle: int) -> N
             width=8, depths=[1, 2, 1], decoder_depths=[2, 1], unshuffle=unshuffle, attention_window=window
         ),
         MobileStudent(unshuffle=unshuffle, width=8, blocks=1, attention_window=window),
+        NAFNet(8, [1] * unshuffle, 1, [1] * unshuffle, attention_window=window),
     ]
     for net in nets:
         assert net.macs_per_pixel() == pytest.approx(measured_macs_per_pixel(net, 2880), rel=2e-3)
@@ -104,7 +106,11 @@ def test_receptive_field_of_fifteen_convolutions() -> None:
 
 @pytest.mark.parametrize(
     "whole",
-    [AttentionTeacher(2, [1, 1], attention_window=None), MobileStudent(2, 4, 1, attention_window=None)],
+    [
+        AttentionTeacher(2, [1, 1], attention_window=None),
+        MobileStudent(2, 4, 1, attention_window=None),
+        NAFNet(2, [1], 1, [1], attention_window=None),
+    ],
 )
 def test_channel_attention_sees_the_whole_image(whole: RestorationNet) -> None:
     assert whole.receptive_field is None
@@ -152,6 +158,15 @@ def test_eca_kernel_follows_the_paper(channels: int, kernel: int) -> None:
             lambda: AttentionTeacher(depths=[2, 2], decoder_depths=[1, 1]),
             r"decoder_depths: found \[1, 1\], expected 1 numbers >= 1 \(one fewer than depths \[2, 2\]\)",
         ),
+        (
+            lambda: NAFNet(encoder_blocks=[1, 0]),
+            r"encoder_blocks: found \[1, 0\], expected at least one level of at least one block each",
+        ),
+        (
+            lambda: NAFNet(encoder_blocks=[1, 1], decoder_blocks=[1]),
+            r"decoder_blocks: found \[1\], expected 2 numbers >= 1 \(as many as encoder_blocks \[1, 1\]\)",
+        ),
+        (lambda: NAFNet(middle_blocks=0), "middle_blocks: found 0, expected at least 1"),
         (lambda: AttentionTeacher(reduction=0), "reduction: found 0, expected at least 1"),
     ],
 )
