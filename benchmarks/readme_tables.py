@@ -16,6 +16,14 @@ SETS = ("Set14", "Kodak24")
 WEIGHTS = ("alpha", "beta", "gamma", "delta")
 SWEPT_BACKBONE = "squeeze"
 SWEPT = {"val/psnr": 2, "val/ssim": 4, "val/lpips": 4}
+# the scoreboards of distillation/run.sh, and what they change beside the number of steps
+BOARDS = {
+    "methods": "",
+    "gentle": ", a tenth of the term's weight",
+    "short": "",
+    "weights": ", no SSIM term (γ 0)",
+    "few": ", 8 labelled photographs",
+}
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -102,18 +110,25 @@ def sharpbench_table(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def scoreboard_table(rows: list[dict[str, str]]) -> str:
-    """What each method of distillation gains over none on all images as Markdown."""
-    lines = ["| method | PSNR (dB) | gain (dB) | SSIM gain | of the teacher's gain | time |"]
-    lines.append("| --- |" + " ---: |" * 5)
-    for row in rows:
-        if row["set"] != "all":
-            continue
-        cells = [row["method"], f"{float(row['psnr']):.3f}"]
-        cells += [_plus_minus(row, "psnr_gain", 3), _plus_minus(row, "ssim_gain", 4)]
-        cells.append(f"{float(row['gain_kept']):.1%}" if row["gain_kept"] else "")
-        cells.append(f"{float(row['times_scratch']):.2f}" if row["times_scratch"] else "")
-        lines.append("| " + " | ".join(cells) + " |")
+def distillation_table(boards: dict[str, tuple[int, list[dict[str, str]]]]) -> str:
+    """What each method of distillation gains over none on all images, scoreboard by scoreboard, as Markdown.
+
+    Args:
+        boards: name -> steps of a training and the rows of ``scoreboard.csv``.
+    """
+    lines = ["| setting | method | PSNR (dB) | gain (dB) | SSIM gain | of the teacher's gain | time |"]
+    lines.append("| --- | --- |" + " ---: |" * 5)
+    for name, (steps, rows) in boards.items():
+        setting = f"{steps:,} steps{BOARDS[name]}"
+        for row in rows:
+            if row["set"] != "all" or row["method"] in ("input", "teacher"):
+                continue
+            cells = [setting, row["method"].replace("_", " "), f"{float(row['psnr']):.2f}"]
+            cells += [_plus_minus(row, "psnr_gain", 3), _plus_minus(row, "ssim_gain", 4)]
+            cells.append(f"{float(row['gain_kept']):.0%}" if row["gain_kept"] else "")
+            cells.append(f"{float(row['times_scratch']):.1f}" if row["times_scratch"] else "")
+            lines.append("| " + " | ".join(cells) + " |")
+            setting = ""
     return "\n".join(lines)
 
 
@@ -133,15 +148,17 @@ def committed_tables() -> dict[str, str]:
     speed = json.loads((HERE / "data_speed" / "data_speed.json").read_text())
     bench = json.loads((HERE / "sharpbench" / "metrics.json").read_text())
     boards = {}
-    for board in sorted((HERE / "distillation").glob("*/scoreboard.csv")):
-        with board.open() as stream:
-            boards[f"distillation-{board.parent.name}"] = scoreboard_table(list(csv.DictReader(stream)))
+    for name in BOARDS:
+        board = HERE / "distillation" / name
+        with (board / "scoreboard.csv").open() as stream:
+            steps = json.loads((board / "scoreboard.json").read_text())["steps"]
+            boards[name] = steps, list(csv.DictReader(stream))
     return {
         "real-input": table(results),
         "sweep": sweep_table(rows),
         "sharpbench": sharpbench_table(bench),
         "data-speed": data_speed_table(speed),
-        **boards,
+        "distillation": distillation_table(boards),
     }
 
 
