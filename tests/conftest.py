@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 # No test may wait for a network, look for updates, or use more than one thread of a shared machine.
 OFFLINE = {
@@ -23,10 +24,10 @@ THREADS = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THR
 os.environ.update(OFFLINE | THREADS)
 os.environ.setdefault("MPLBACKEND", "Agg")
 
-import pytest  # noqa: E402
-import torch  # noqa: E402
+import pytest  # noqa: E402  # after the environment above
+import torch  # noqa: E402  # after the environment above
 
-from sharpkd.functional.torchvision_guard import define_missing_operators  # noqa: E402
+from sharpkd.functional.torchvision_guard import define_missing_operators  # noqa: E402  # after the environment above
 
 pytest_plugins = ["pytester"]
 torch.set_num_threads(1)
@@ -62,6 +63,28 @@ def sharpkd_weights() -> Path:
 def project_root() -> Path:
     """The folder that holds pyproject.toml."""
     return ROOT
+
+
+class Intruder:
+    """Pickled as a call of the shell."""
+
+    def __init__(self, trace: Path) -> None:
+        self.trace = trace
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.system, (f"touch '{self.trace}'",)
+
+
+@pytest.fixture
+def save_with_code() -> Callable[..., Path]:
+    """Saves weights beside pickled code; returns the file that appears when the code is run."""
+
+    def save(content: dict[str, Any], path: Path, zipped: bool = True) -> Path:
+        trace = path.with_name("trace")
+        torch.save({**content, "more": Intruder(trace)}, path, _use_new_zipfile_serialization=zipped)
+        return trace
+
+    return save
 
 
 def _missing(item: pytest.Item) -> list[str]:

@@ -97,7 +97,7 @@ def test_lightning_checkpoint_gives_its_averaged_net(tmp_path: Path) -> None:
     assert loaded.metadata == {"step": "7"}
     assert loaded.config == TINY
     assert all(value.equal(loaded.net.state_dict()[key]) for key, value in net.state_dict().items())
-    assert net_state(content["state_dict"]).keys() == net.state_dict().keys()  # type: ignore[arg-type]
+    assert net_state(content["state_dict"]).keys() == net.state_dict().keys()  # type: ignore[arg-type]  # read back untyped
 
 
 def test_tied_and_transposed_tensors_are_written(tmp_path: Path) -> None:
@@ -343,4 +343,4 @@ def test_trusted_package_and_its_nested_values(tmp_path: Path, monkeypatch: pyte
     net = load_net(path, trusted=["my_own_nets"]).net
     assert net.received == (part, ["a", "b"])
     assert not marker.exists()
-    assert net.conv.weight.equal(conv.weight)  # type: ignore[union-attr, operator]
+    assert net.conv.weight.equal(conv.weight)  # type: ignore[union-attr, operator]  # a user class loaded by name

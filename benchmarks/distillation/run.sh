@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Scoreboards of distillation: what each method gives a pixel_student of 16 channels and 4 layers, and what changes
 # that. Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and the teacher that
-# ../real_input/run.sh trains (TEACHER names another). An hour on one core; called again it takes up what is
-# trained: each training is done once.
+# ../real_input/run.sh trains (TEACHER names another). An hour and a quarter on one core; called again it
+# takes up what is trained: each training is done once.
 # Then `python benchmarks/distillation/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the pixel_student that ../real_input/run.sh trained from scratch on SharpBench's quick selection,
 # beside the baselines. Needs SHARPKD_DATA (eval/Set5, eval/Set14, eval/Kodak24) and SHARPKD_WEIGHTS
-# (squeezenet1_1.pth). Nine minutes on two cores; called again it takes up what is measured.
+# (squeezenet1_1.pth). Six to nine minutes on two cores; called again it takes up what is measured.
 # Then `python benchmarks/sharpbench/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with eval/}" "${SHARPKD_WEIGHTS:?names the folder with squeezenet1_1.pth}"

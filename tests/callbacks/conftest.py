@@ -16,10 +16,10 @@ from sharpkd.functional.torchvision_guard import define_missing_operators
 
 define_missing_operators()
 
-import pytorch_lightning as pl  # noqa: E402
+import pytorch_lightning as pl  # noqa: E402  # after the guard above
 
-from sharpkd.data.batch import Batch, collate  # noqa: E402
-from sharpkd.loggers.csv import CSVLogger  # noqa: E402
+from sharpkd.data.batch import Batch, collate  # noqa: E402  # after the guard above
+from sharpkd.loggers.csv import CSVLogger  # noqa: E402  # after the guard above
 
 IMAGES, SIDE = 6, 40
 

@@ -130,7 +130,7 @@ def test_signatures_include_those_of_the_classes_above() -> None:
         ({"width": 1, "size": None}, "part.size: expected int, found null"),
     ]:
         with pytest.raises(ConfigError, match=re.escape(message)):
-            check_targets(target(Child, **settings))  # type: ignore[arg-type]
+            check_targets(target(Child, **settings))  # type: ignore[arg-type]  # wrong on purpose
 
 
 UNLABELLED = ["data=sample", "data.unlabelled_dir=photos"]

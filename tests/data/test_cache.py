@@ -176,9 +176,9 @@ def test_a_full_disk_says_what_to_do(
 
 
 def _open_in_a_process(files: list[Path], cache_dir: Path, start: object, results: object) -> None:
-    start.wait()  # type: ignore[attr-defined]
+    start.wait()  # type: ignore[attr-defined]  # they travel as plain objects
     cache = ImageCache(files, cache_dir)
-    results.put([int(cache[i].sum()) for i in range(len(cache))])  # type: ignore[attr-defined]
+    results.put([int(cache[i].sum()) for i in range(len(cache))])  # type: ignore[attr-defined]  # they travel as plain objects
 
 
 def test_two_processes_can_build_one_cache(make_folder: Callable[..., Path], tmp_path: Path) -> None:

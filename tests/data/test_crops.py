@@ -214,7 +214,7 @@ def test_settings_out_of_range(settings: dict[str, float], message: str) -> None
         "scale": 1,
     }
     with pytest.raises(ValueError, match=message):
-        check_crop_settings(**{**good, **settings})  # type: ignore[arg-type]
+        check_crop_settings(**{**good, **settings})  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_any_transform_of_albumentations_is_a_degradation() -> None:

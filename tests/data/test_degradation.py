@@ -105,7 +105,7 @@ def test_conference_is_lowres_then_420_jpeg(quality: int, image: np.ndarray) -> 
     buffer = io.BytesIO()
     Image.fromarray(maths.low_res(image, 2)).save(buffer, "JPEG", quality=quality, subsampling=2)
     with Image.open(buffer) as opened:
-        sampling = [component[1:3] for component in opened.layer]  # type: ignore[attr-defined]
+        sampling = [component[1:3] for component in opened.layer]  # type: ignore[attr-defined]  # only JPEG images have it
         expected = np.asarray(opened.convert("RGB"))
     result, condition = degrade(Conference(2, quality, ["jpeg"]), image, 1)
     np.testing.assert_array_equal(result, expected)

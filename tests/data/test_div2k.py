@@ -116,7 +116,7 @@ def source(root: Path, site: Site | None = None, **changes: object) -> DIV2KSour
 
     settings = {"train": archive("DIV2K_train_HR", 4), "valid": archive("DIV2K_valid_HR", 2)}
     base_url = site.url if site else NOWHERE
-    return DIV2KSource(root, base_url, backoff=0.001, retries=2, **(settings | changes))  # type: ignore[arg-type]
+    return DIV2KSource(root, base_url, backoff=0.001, retries=2, **(settings | changes))  # type: ignore[arg-type]  # each setting has its own type
 
 
 def lay(root: Path, train: int = 4, valid: int = 2) -> None:

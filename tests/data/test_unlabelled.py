@@ -161,7 +161,7 @@ class Halve(A.ImageOnlyTransform):
 @pytest.mark.parametrize("degraded", [True, False])
 def test_extra_inputs_are_as_large_as_the_others(degraded: bool) -> None:
     settings = {"scale": 2, "unlabelled": InMemory(7), "unlabelled_degraded": degraded}
-    sample = CropDataset(InMemory(0), Halve(), crop_size=16, **settings)[0, 0]  # type: ignore[arg-type]
+    sample = CropDataset(InMemory(0), Halve(), crop_size=16, **settings)[0, 0]  # type: ignore[arg-type]  # each setting has its own type
     assert given(sample.extra).shape == sample.degraded.shape == (1, 3, 8, 8)
 
 

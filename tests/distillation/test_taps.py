@@ -84,6 +84,6 @@ def test_what_is_listed_is_short_and_of_use() -> None:
     net = nn.Sequential(*(nn.Identity() for _ in range(MOST_LISTED + 20)))
     with pytest.raises(ValueError, match=r"Aliases: none. Module paths: 0, 1, .*, 99 and 20 more.$"):
         resolve_taps(net, ["x"])
-    net.maps = ["3", "5"]  # type: ignore[assignment]
+    net.maps = ["3", "5"]  # type: ignore[assignment]  # as foreign nets have them
     with pytest.raises(ValueError, match=r"Aliases: none. Modules that return a feature map: 3, 5.$"):
         resolve_taps(net, ["x"])

@@ -187,7 +187,7 @@ def test_bf16_autocast_and_channels_last_stay_close_to_float32() -> None:
     transfer, student, teacher, x = prepared(output=1.0, feature=1.0, attention=1.0)
     expected = losses(transfer, student, teacher, x)
     for module in (student, teacher, transfer):
-        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stub lacks it
     with torch.autocast("cpu", dtype=torch.bfloat16):
         values = losses(transfer, student, teacher, x.to(memory_format=torch.channels_last))
     assert {value.dtype for value in values.values()} == {torch.float32}

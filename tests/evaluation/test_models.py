@@ -6,6 +6,7 @@ import hashlib
 import os
 import pickle
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -201,22 +202,13 @@ def test_another_projects_net(foreign: Path) -> None:
     assert (facts["receptive_field"], facts["scale"], facts["kind"]) == (None, 2, "spandrel")
 
 
-class Intruder:
-    """Pickled as a call of the shell."""
-
-    def __init__(self, trace: Path) -> None:
-        self.trace = trace
-
-    def __reduce__(self) -> tuple[Any, tuple[str]]:
-        return os.system, (f"touch '{self.trace}'",)
-
-
 @pytest.mark.parametrize("suffix", [".pth", ".pt"])
 @pytest.mark.parametrize("zipped", [True, False])
-def test_pickled_code_is_refused_and_not_run(tmp_path: Path, suffix: str, zipped: bool) -> None:
-    path, trace = tmp_path / f"evil{suffix}", tmp_path / "trace"
-    content = {"params": compact().state_dict(), "more": Intruder(trace)}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+def test_pickled_code_is_refused_and_not_run(
+    tmp_path: Path, suffix: str, zipped: bool, save_with_code: Callable[..., Path]
+) -> None:
+    path = tmp_path / f"evil{suffix}"
+    trace = save_with_code({"params": compact().state_dict()}, path, zipped)
     with pytest.raises(CheckpointError, match=r"holds pickled code \((posix|nt).system\), which was not run"):
         specs_of(str(path))[0].open()
     assert not trace.exists()

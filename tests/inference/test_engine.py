@@ -60,7 +60,7 @@ def test_a_foreign_model_is_run_on_whole_images(tmp_path: Path, save_onnx: SaveO
 
 def _raises(path: Path, message: str, engine: str = "auto") -> None:
     with pytest.raises(ModelError, match=re.escape(message)):
-        open_engine(path, engine)  # type: ignore[arg-type]
+        open_engine(path, engine)  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_bad_models(

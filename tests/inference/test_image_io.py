@@ -110,7 +110,7 @@ def test_jpeg_is_not_written_coarser_than_it_was(tmp_path: Path) -> None:
         write_picture(tmp_path / "out.jpg", read_picture(tmp_path / "in.jpg"))
         image.save(tmp_path / "reference.jpg", quality=expected)
         with Image.open(tmp_path / "out.jpg") as out, Image.open(tmp_path / "reference.jpg") as reference:
-            assert out.quantization == reference.quantization  # type: ignore[attr-defined]
+            assert out.quantization == reference.quantization  # type: ignore[attr-defined]  # only JPEG images have it
 
 
 def test_notes_say_what_is_lost(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def test_spans_keep_every_pixel_once_and_start_on_the_grid(
         assert span.stop == min(length, span.keep_stop + halo * stride)
 
 
-def _cross_sum(radius: int, calls: list[tuple[int, ...]] | None = None):  # type: ignore[no-untyped-def]
+def _cross_sum(radius: int, calls: list[tuple[int, ...]] | None = None):  # type: ignore[no-untyped-def]  # returns a closure
     """Sum over a square around each pixel, zeros outside; integers, so that equality is exact."""
 
     def function(image: Ints) -> Ints:

@@ -115,7 +115,7 @@ def test_series_leave_out_empty_cells(tmp_path: Path) -> None:
 
 def test_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TypeError, match=r"metric 'train/loss' is 'low'; a number was expected"):
-        MetricsFile(tmp_path / "metrics.csv").append({"train/loss": "low"}, 0)  # type: ignore[dict-item]
+        MetricsFile(tmp_path / "metrics.csv").append({"train/loss": "low"}, 0)  # type: ignore[dict-item]  # wrong on purpose
 
 
 def test_logger_keeps_everything_in_the_run_folder(tmp_path: Path) -> None:

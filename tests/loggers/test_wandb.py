@@ -164,7 +164,7 @@ def test_finish_tells_failure_once_and_starts_nothing(fake: FakeWandb, tmp_path:
 def test_unknown_mode(tmp_path: Path) -> None:
     expected = r"logger.wandb.mode is 'on'; expected one of online, offline, disabled, or null"
     with pytest.raises(ValueError, match=expected):
-        WandbLogger(tmp_path, mode="on")  # type: ignore[arg-type]
+        WandbLogger(tmp_path, mode="on")  # type: ignore[arg-type]  # wrong on purpose
 
 
 def test_wandb_itself_records_a_run_offline(

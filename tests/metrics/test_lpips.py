@@ -39,7 +39,7 @@ def by_the_paper(trunk: nn.Module, output: Tensor, sharp: Tensor) -> list[float]
         for image in (output, sharp):
             x = (2 * image - 1 - shift.view(1, 3, 1, 1)) / scale.view(1, 3, 1, 1)
             with torch.no_grad():
-                x = trunk.get_submodule("features")[:cut](x)  # type: ignore[index]
+                x = trunk.get_submodule("features")[:cut](x)  # type: ignore[index]  # a Sequential, which the stub cannot know
             unit.append(nn.functional.normalize(x, dim=1))
         weighted = (unit[0] - unit[1]).square() * heads[f"lin{k}.model.1.weight"]
         distance += weighted.sum(1).mean((1, 2)).double().numpy()

@@ -37,7 +37,7 @@ def _batches() -> DataLoader[Batch]:
     generator = torch.Generator().manual_seed(0)
     sharp = torch.rand(SAMPLES, 1, 3, 24, 24, generator=generator)
     samples = [Batch(image * 0.8 + 0.1, image, [f"image {i}"]) for i, image in enumerate(sharp)]
-    return DataLoader(samples, batch_size=4, collate_fn=collate)  # type: ignore[arg-type]
+    return DataLoader(samples, batch_size=4, collate_fn=collate)  # type: ignore[arg-type]  # a list serves as a data set
 
 
 def _loss(delta: float) -> CombinedLoss:

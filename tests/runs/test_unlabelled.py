@@ -50,7 +50,7 @@ def test_an_interrupted_training_continues_to_the_same_weights(
     def interrupted(module: DistillModule, batch: object, index: int) -> object:
         if module.global_step == 3:
             raise RuntimeError("the power went")
-        return step(module, batch, index)  # type: ignore[arg-type]
+        return step(module, batch, index)  # type: ignore[arg-type]  # passed on as it came
 
     with monkeypatch.context() as patch:
         patch.setattr(DistillModule, "training_step", interrupted)

@@ -15,7 +15,7 @@ BASE = Row("input", "Set5", "bird", "nature", "gaussian", "gaussian/1.6", 25.0, 
 
 
 def row(model: str, psnr: float, **more: object) -> Row:
-    return replace(BASE, model=model, psnr=psnr, **more)  # type: ignore[arg-type]
+    return replace(BASE, model=model, psnr=psnr, **more)  # type: ignore[arg-type]  # each column has its own type
 
 
 @pytest.fixture
