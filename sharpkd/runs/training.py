@@ -19,7 +19,7 @@ from sharpkd.checkpoint import load_any_net, net_state, read_lightning, save_wei
 from sharpkd.config import ConfigError, instantiate
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
-from sharpkd.metrics.latency import measure_latency
+from sharpkd.metrics.latency import net_latency
 from sharpkd.metrics.lpips import maybe_lpips
 from sharpkd.metrics.per_image import PerImageMetric
 from sharpkd.metrics.psnr import PSNR
@@ -43,7 +43,6 @@ EXPECTED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
-LATENCY_SIZE = (480, 640)
 # exit code after SIGTERM, as shells have it
 TERMINATED = 143
 DEFAULT_THREADS = torch.get_num_threads()
@@ -234,7 +233,7 @@ def _conclude(
     for key in ("parameters", "macs_per_pixel"):
         if (figure := figures[key]) is not None:
             metrics[key] = float(figure)
-    metrics["ms_per_image"] = latency_ms(net, LATENCY_SIZE)
+    metrics["ms_per_image"] = net_latency(net, scale=cfg.task.scale).median_ms
     metrics["steps"] = float(trainer.global_step)
     plain_net = OmegaConf.to_container(cfg.net, resolve=True)
     assert isinstance(plain_net, dict)
@@ -264,10 +263,3 @@ def measure(
             for metric in metrics.values():
                 metric.update(output, batch.sharp)
     return {name: metric.local_mean() for name, metric in metrics.items()}
-
-
-def latency_ms(net: nn.Module, size: tuple[int, int]) -> float:
-    """Median milliseconds for one float32 image of (height, width) on the CPU, torch eager, channels_last."""
-    image = torch.rand(1, 3, *size).contiguous(memory_format=torch.channels_last)
-    with torch.inference_mode():
-        return measure_latency(net, image, warmup=1, repeats=5).median_ms

@@ -5,9 +5,9 @@ import time
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from sharpkd.metrics.latency import Latency, measure_latency
+from sharpkd.metrics.latency import Latency, measure_latency, net_latency
 
 
 class Clock:
@@ -65,3 +65,22 @@ def test_bad_counts_are_named(warmup: int, repeats: int) -> None:
     message = f"latency needs repeats >= 1 and warmup >= 0, got repeats={repeats}, warmup={warmup}"
     with pytest.raises(ValueError, match=re.escape(message)):
         measure_latency(lambda: None, (), warmup, repeats)
+
+
+class Sizes(nn.Module):
+    """Notes the sizes of what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: set[tuple[int, ...]] = set()
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.add(tuple(image.shape))
+        return image
+
+
+@pytest.mark.parametrize(("scale", "given"), [(1, (480, 640)), (2, (240, 320)), (3, (160, 214))])
+def test_a_net_is_timed_for_an_output_whatever_its_scale(scale: int, given: tuple[int, int]) -> None:
+    net = Sizes()
+    assert net_latency(net, scale=scale).median_ms > 0
+    assert net.seen == {(1, 3, *given)}

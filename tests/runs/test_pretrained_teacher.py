@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from torch import nn
 from sharpkd.checkpoint import CheckpointError, load_net, read_lightning
 from sharpkd.config import ConfigError
 from sharpkd.functional.torchvision_guard import define_missing_operators
+from sharpkd.metrics.latency import Latency
 
 define_missing_operators()
 pytestmark = pytest.mark.filterwarnings("ignore:.saved_variables. is deprecated:DeprecationWarning")
@@ -158,6 +160,27 @@ def test_training_goes_on_from_another_projects_net(
     tuned = load_net(folder / "net.safetensors").net.state_dict()
     assert {name.removeprefix("module.") for name in tuned} == started.keys()
     assert not any(value.equal(tuned[f"module.{name}"]) for name, value in started.items())
+
+
+def test_a_net_that_enlarges_is_timed_for_the_output(
+    tiny: list[str], tmp_path: Path, train_here: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[int] = []
+
+    def timed(net: nn.Module, scale: int) -> Latency:
+        given.append(scale)
+        return Latency(5.0, 5.0, 5.0)
+
+    monkeypatch.setattr("sharpkd.runs.training.net_latency", timed)
+    path = tmp_path / "larger.pth"
+    torch.save(compact(3, 2).state_dict(), path)
+    common = [setting for setting in tiny if not setting.startswith("net")]
+    halved = ["_target_=albumentations.RandomScale", "scale_limit=[-0.5,-0.5]", "p=1"]
+    degraded = ["~degradation", *(f"+degradation.{setting}" for setting in halved)]
+    net = ["experiment=scratch", "net=pretrained", f"net.path={path}", "trainer.max_steps=2"]
+    folder = train_here("twice", *common, *net, "task.scale=2", *degraded)
+    assert given == [2]
+    assert json.loads((folder / "metrics.json").read_text())["ms_per_image"] == 5.0
 
 
 def test_a_net_of_another_scale_is_refused(tiny: list[str], tmp_path: Path, train_here: Train) -> None:

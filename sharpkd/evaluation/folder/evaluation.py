@@ -27,7 +27,7 @@ from sharpkd.functional.check import quantise_8bit
 from sharpkd.functional.colour import rgb_to_y
 from sharpkd.functional.psnr import psnr
 from sharpkd.functional.ssim import ssim
-from sharpkd.metrics.latency import measure_latency
+from sharpkd.metrics.latency import LATENCY_SIZE, net_latency
 from sharpkd.metrics.lpips import LPIPS, SMALLEST_SIDE
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import count_parameters
@@ -38,7 +38,6 @@ log = logging.getLogger(__name__)
 METRICS = ("psnr", "ssim", "psnr_y", "ssim_y", "lpips")
 RANKS = ("best", "median", "worst")
 SSIM_SIDE = 11
-LATENCY_SIZE = (480, 640)
 
 Scores = dict[str, float | None]
 
@@ -226,13 +225,10 @@ def cost(net: nn.Module | Model, size: tuple[int, int] = LATENCY_SIZE, scale: in
         known = net.facts()
         cost_known = {key: known[key] for key in ("parameters", "macs_per_pixel")}
         return cost_known | {"ms_per_image": frame_milliseconds(net, size)}
-    height, width = (-(-side // scale) for side in size)
-    image = torch.rand(1, 3, height, width, generator=torch.Generator().manual_seed(0))
-    latency = measure_latency(net, image.contiguous(memory_format=torch.channels_last), warmup=1, repeats=5)
     return {
         "parameters": count_parameters(net),
         "macs_per_pixel": net.macs_per_pixel() if isinstance(net, RestorationNet) else None,
-        "ms_per_image": round(latency.median_ms, 2),
+        "ms_per_image": round(net_latency(net, size, scale).median_ms, 2),
     }
 
 
