@@ -13,7 +13,9 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn
 from rich.progress import Progress as RichProgress
 
-KEY_METRICS = {"train/loss": "loss", "val/psnr": "PSNR", "val/ssim": "SSIM", "val/lpips": "LPIPS"}
+from sharpkd.callbacks.lpips_label import lpips_label
+
+KEY_METRICS = {"train/loss": "loss", "val/psnr": "PSNR", "val/ssim": "SSIM"}
 RATE_WINDOW = 50
 
 
@@ -77,7 +79,7 @@ class Progress(ProgressBar):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Tell the metrics, always."""
         if not trainer.sanity_checking:
-            metrics = _metrics(trainer)
+            metrics = _metrics(trainer, pl_module)
             done = f"{_of(trainer.global_step, _total_steps(trainer))} steps"
             parts = [_epoch(trainer), done, "validated", *([metrics] if metrics else [])]
             self._show(f"{self._stage(pl_module)}: {', '.join(parts)}", trainer, force=True)
@@ -102,7 +104,7 @@ class Progress(ProgressBar):
             parts += [f"{rate:.1f} it/s" if rate >= 1 else f"{1 / rate:.1f} s/it"]
             left = _seconds_left(trainer, rate)
             parts += [f"{duration(left)} left"] if left is not None else []
-        metrics = _metrics(trainer)
+        metrics = _metrics(trainer, module)
         return f"{self._stage(module)}: " + ", ".join([*parts, metrics] if metrics else parts)
 
     def _rate(self) -> float | None:
@@ -176,6 +178,7 @@ def _of(done: int, total: int | None) -> str:
     return f"{done}" if total is None else f"{done} of {total}"
 
 
-def _metrics(trainer: pl.Trainer) -> str:
+def _metrics(trainer: pl.Trainer, module: pl.LightningModule) -> str:
     known = trainer.callback_metrics
-    return ", ".join(f"{short} {float(known[key]):.4g}" for key, short in KEY_METRICS.items() if key in known)
+    names = KEY_METRICS | {"val/lpips": lpips_label(module)}
+    return ", ".join(f"{short} {float(known[key]):.4g}" for key, short in names.items() if key in known)

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from sharpkd.callbacks.lpips_label import lpips_label
 from sharpkd.loggers.csv import read_series
 
 Series = dict[str, tuple[list[int], list[float]]]
@@ -23,8 +24,7 @@ class TrainingCurves(pl.Callback):
     Args:
         run_dir: folder of the run.
         redraw_every: seconds at least between two drawings (one takes about half a second); the last one is
-        made
-            in any case.
+            made in any case.
     """
 
     def __init__(self, run_dir: str, redraw_every: float = 120.0) -> None:
@@ -35,36 +35,38 @@ class TrainingCurves(pl.Callback):
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw, unless the last drawing is recent."""
         if not trainer.sanity_checking and time.monotonic() - self._drawn_at >= self.redraw_every:
-            self._draw(trainer)
+            self._draw(trainer, pl_module)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the whole run."""
-        self._draw(trainer)
+        self._draw(trainer, pl_module)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
     ) -> None:
         """Draw what there is: curves are most wanted when a run has failed."""
-        self._draw(trainer)
+        self._draw(trainer, pl_module)
 
-    def _draw(self, trainer: pl.Trainer) -> None:
+    def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         series = read_series(self.run_dir / "logs" / "metrics.csv")
         if trainer.is_global_zero and series:
-            draw_curves(series, self.run_dir / "curves.png")
+            draw_curves(series, self.run_dir / "curves.png", lpips_label(pl_module))
             self._drawn_at = time.monotonic()
 
 
-def draw_curves(series: Series, path: Path) -> None:
+def draw_curves(series: Series, path: Path, lpips: str = "lpips") -> None:
     """Draw loss terms, PSNR, SSIM / LPIPS and the learning rate over the optimizer's steps.
 
     Args:
         series: as :func:`sharpkd.loggers.csv.read_series` returns it.
         path: of the PNG to write.
+        lpips: what LPIPS is called: its backbone's name goes with it.
     """
+    series = {f"val/{lpips}" if key == "val/lpips" else key: series[key] for key in series}
     panels = {
         "training loss and its terms, unweighted": _chosen(series, "train/", without=NOT_LOSSES),
         "validation PSNR (dB)": _chosen(series, "val/psnr"),
-        "validation SSIM, LPIPS": _chosen(series, "val/ssim") | _chosen(series, "val/lpips"),
+        f"validation SSIM, {lpips}": _chosen(series, "val/ssim") | _chosen(series, "val/lpips"),
         "learning rate": _chosen(series, "train/lr"),
     }
     figure = Figure(figsize=(11, 7), layout="constrained")

@@ -55,9 +55,9 @@ def test_drawn_at_the_end_from_the_metrics_file(
 ) -> None:
     seen: list[Any] = []
 
-    def draw(series: Any, path: Path) -> None:
+    def draw(series: Any, path: Path, lpips: str) -> None:
         seen.append(series)
-        draw_curves(series, path)
+        draw_curves(series, path, lpips)
 
     monkeypatch.setattr("sharpkd.callbacks.training_curves.draw_curves", draw)
     fit(tiny_module(), [TrainingCurves(str(tmp_path))], epochs=2)
@@ -74,10 +74,21 @@ def test_redrawn_after_validations_when_the_time_has_come(
     lengths: list[int] = []
     monkeypatch.setattr(
         "sharpkd.callbacks.training_curves.draw_curves",
-        lambda series, path: lengths.append(len(series["train/loss"][0])),
+        lambda series, path, lpips: lengths.append(len(series["train/loss"][0])),
     )
     fit(tiny_module(), [TrainingCurves(str(tmp_path), redraw_every=0)], epochs=2)
     assert lengths == [3, 6, 6]
+
+
+def test_lpips_has_its_backbones_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def panel(axes: Any, title: str, lines: Any) -> None:
+        said.extend([title, *lines])
+
+    monkeypatch.setattr("sharpkd.callbacks.training_curves._panel", panel)
+    draw_curves(SERIES, tmp_path / "c.png", "lpips-vgg")
+    assert [text for text in said if "lpips" in text] == ["validation SSIM, lpips-vgg", "val/lpips-vgg"]
 
 
 def test_a_failed_run_has_its_curves(

@@ -7,15 +7,28 @@ import io
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Job", "parse_override", "rank_jobs", "read_jobs", "read_series", "same_for_all", "shown_first"]
+__all__ = [
+    "LPIPS",
+    "Job",
+    "parse_override",
+    "rank_jobs",
+    "read_jobs",
+    "read_series",
+    "same_for_all",
+    "shown_first",
+    "with_backbone",
+]
 
 Value = float | str
 DIED = "died without finishing: its process is gone and it left no error"
+LPIPS = "val/lpips"
+BACKBONE = re.compile(r"^ +lpips_backbone: *(\w+) *$", re.MULTILINE)
 ORDER = {"finished": 0, "running": 1, "failed": 2}
 
 
@@ -155,7 +168,8 @@ def shown_first(names: Iterable[str], metric: str) -> list[str]:
 def read_series(path: Path) -> dict[str, tuple[list[float], list[float]]]:
     """Read ``logs/metrics.csv``: column -> (steps, values), empty and non-finite cells left out.
 
-    A last line cut off by a kill is dropped. A missing file gives an empty dict.
+    ``val/lpips`` has its backbone's name, where the run's ``config.yaml`` tells it. A last line cut off by a
+    kill is dropped. A missing file gives an empty dict.
     """
     if not path.is_file():
         return {}
@@ -170,7 +184,22 @@ def read_series(path: Path) -> dict[str, tuple[list[float], list[float]]]:
             steps, values = series.setdefault(name, ([], []))
             steps.append(step)
             values.append(value)
-    return series
+    lpips = with_backbone(LPIPS, path.parent.parent) if LPIPS in series else LPIPS
+    return {lpips if name == LPIPS else name: one for name, one in series.items()}
+
+
+def with_backbone(name: str, run: Path) -> str:
+    """A metric as people read it: ``val/lpips-squeeze`` where a run's ``config.yaml`` names the backbone.
+
+    Args:
+        name: as ``status.json`` and ``metrics.csv`` have it.
+        run: the run's folder.
+    """
+    config = run / "config.yaml"
+    if name != LPIPS or not config.is_file():
+        return name
+    found = BACKBONE.search(config.read_text(encoding="utf-8", errors="replace"))
+    return f"{name}-{found[1]}" if found else name
 
 
 def _finite(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ import io
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from PIL import Image
 
 from sharpkd.evaluation.pages.page import fill, plotly_script, replace_file, script_json, thinned
 from sharpkd.evaluation.sweeps.jobs import (
+    LPIPS,
     ORDER,
     Job,
     Value,
@@ -29,6 +31,7 @@ from sharpkd.evaluation.sweeps.jobs import (
     read_series,
     same_for_all,
     shown_first,
+    with_backbone,
 )
 
 __all__ = ["write_sweep_report"]
@@ -68,8 +71,20 @@ def write_sweep_report(
         raise ValueError(f"{folder} holds no job: expected folders with a status.json")
     replace_file(folder / "sweep.csv", _csv(jobs, metric))
     page = folder / "sweep.html"
-    replace_file(page, _page(folder, jobs, metric, mode))
+    replace_file(page, _page(folder, *_with_backbone(jobs, metric), mode))
     return page
+
+
+def _with_backbone(jobs: Sequence[Job], metric: str) -> tuple[list[Job], str]:
+    """The jobs and the monitored metric as people read them: LPIPS with its backbone, if there is but one."""
+    names = {with_backbone(LPIPS, job.folder) for job in jobs if LPIPS in job.metrics}
+    lpips = names.pop() if len(names) == 1 else LPIPS
+
+    def shown(name: str) -> str:
+        return lpips if name == LPIPS else name
+
+    renamed = [replace(job, metrics={shown(key): job.metrics[key] for key in job.metrics}) for job in jobs]
+    return renamed, shown(metric)
 
 
 def _csv(jobs: Sequence[Job], metric: str) -> str:

@@ -76,6 +76,29 @@ def test_min_mode_and_another_metric(sweep_dir: Path) -> None:
     assert "lower is better" in page.read_text(encoding="utf-8")
 
 
+def test_lpips_has_its_backbones_name_where_people_read_it(tmp_path: Path, write_job: WriteJob) -> None:
+    def write(backbones: list[str]) -> Path:
+        for number, backbone in enumerate(backbones):
+            folder = tmp_path / str(len(backbones)) / f"job{number}"
+            job = write_job(folder, "finished", [f"seed={number}"], metrics={"val/lpips": 0.1 + number})
+            (job / "config.yaml").write_text(f"metrics:\n  lpips_backbone: {backbone}\n")
+            (job / "logs").mkdir()
+            (job / "logs" / "metrics.csv").write_text(f"step,val/lpips\n1,{0.1 + number}\n")
+        return write_sweep_report(tmp_path / str(len(backbones)), metric="val/lpips", mode="min")
+
+    page = write(["alex", "alex"])
+    assert "val/lpips" in rows(page.parent)[0]
+    data = page_data(page)
+    assert (data["metric"], list(data["curves"])) == ("val/lpips-alex", ["val/lpips-alex"])
+    assert [job["score"] for job in data["jobs"]] == [0.1, 1.1]
+    text = page.read_text(encoding="utf-8")
+    assert "Ranked by <code>val/lpips-alex</code>, lower is better" in text
+    assert ">val/lpips<" not in text
+    # of different backbones no single name would be true: each curve has its own
+    data = page_data(write(["alex", "vgg", "vgg"]))
+    assert (data["metric"], list(data["curves"])) == ("val/lpips", ["val/lpips-alex", "val/lpips-vgg"])
+
+
 def test_page_is_self_contained_escaped_small_and_linked(sweep_dir: Path) -> None:
     page = write_sweep_report(sweep_dir)
     text = page.read_text(encoding="utf-8")
