@@ -85,6 +85,13 @@ const timeColumn = size => ({key: "ms " + size, title: "ms", note: size.replace(
   return one ? {value: one.ms, html: text(milliseconds(one.ms)) + small(known(one.vs_unsharp) ?
     fixed(one.vs_unsharp, one.vs_unsharp < 10 ? 1 : 0) + "×" : ""), title: ratios(one).join(", ")} : {html: ""};
 }});
+// A net that was too slow for the larger frames has its ratios on the smallest alone
+const cnnSize = sizes.find(size => contenders.some(model => known((timeOf(model, size) || {}).vs_enhanced_cnn)));
+const cnnColumn = {key: "cnn", title: "CNN", note: "times, " + (cnnSize || "").replace("x", "×"), first: "ascending",
+  cell: model => {
+    const value = (timeOf(model, cnnSize) || {}).vs_enhanced_cnn;
+    return {value, html: known(value) ? text(Number(value.toPrecision(2)) + "×") : ""};
+  }};
 function ratios(one) {
   return [known(one.vs_unsharp) ? fixed(one.vs_unsharp, 1) + " × OpenCV's unsharp mask" : "",
     known(one.vs_enhanced_cnn) ? fixed(one.vs_enhanced_cnn, 3) + " × the 483,587-parameter CNN" : "",
@@ -105,7 +112,8 @@ function drawResults() {
   byId("results-hint").textContent = title + (better > 0 ? ", higher is better" : ", lower is better")
     + ", with the " + (better > 0 ? "gain over" : "difference to") + " the input beside it. Bold: the best"
     + (models.some(model => model.told) ? "; underlined: the best that is not told the blur or the sharp image." : ".")
-    + (tracks.some(track => track.startsWith("sr ")) && metric !== "lpips" ? " On sr both are of luma, without the border." : "");
+    + (tracks.some(track => track.startsWith("sr ")) && metric !== "lpips" ? " On sr both are of luma, without the border." : "")
+    + (usualSize ? " Beside the milliseconds: how many times those of OpenCV's unsharp mask." : "");
 }
 
 const opinions = JSON.parse(byId("opinions").textContent);
@@ -168,18 +176,19 @@ function drawModels() {
   if (hasFact("macs_per_pixel")) columns.push(factColumn("macs_per_pixel", "MACs / pixel"));
   if (hasFact("receptive_field")) columns.push(factColumn("receptive_field", "sees", 0, "pixels"));
   columns.push(...sizes.map(timeColumn));
+  if (cnnSize) columns.push(cnnColumn);
   for (const [key, title] of Object.entries(facts))
     if (hasFact(key)) columns.push({key, title, first: "ascending", cell: model => {
       const value = model.facts[key], whole = known(value) ? String(value) : "";
       const cut = key === "weights_sha256" ? whole.slice(0, 12) : key === "path" ? whole.split(/[\\/]/).pop()
         : key === "net" ? whole.split(".").pop() : whole;
-      return {value, kind: key === "source" ? "text wide" : "text", html: key === "weights_sha256" ? "<code>" + escaped(cut) + "</code>" : escaped(cut),
+      return {value, kind: key === "source" ? "text wide" : key === "net" ? "" : "text", html: key === "weights_sha256" ? "<code>" + escaped(cut) + "</code>" : escaped(cut),
         title: whole};
     }});
   byId("models-section").hidden = columns.length === 0;
   fillTable(byId("models"), [nameColumn, ...columns], contenders);
   byId("models-hint").textContent = data.speed ? "Milliseconds a frame, uint8 in and out, median; beside them the ratio to "
-    + "OpenCV's unsharp mask in the same run. " + machineText() : "";
+    + "OpenCV's unsharp mask in the same run" + (cnnSize ? "; CNN: the ratio to the 483,587-parameter one. " : ". ") + machineText() : "";
 }
 function machineText() {
   const {threads, cpu, references} = data.speed || {};
@@ -192,19 +201,19 @@ function machineText() {
 function drawCards() {
   const own = contenders.filter(model => model.kind !== "baseline");
   const field = own.length ? own : contenders.filter(model => !model.told);
-  const cards = [];
+  const cards = [], aside = own.length && own.length < contenders.length ? ", baselines aside" : "";
   const track = restoring[0];
   const best = (list, value) => list.filter(model => known(value(model))).sort((a, b) => value(b) - value(a))[0];
   const gain = model => figuresOf(model, track).gain_psnr;
   const ms = model => (timeOf(model, usualSize) || {}).ms;
   const first = track && best(field, gain);
-  if (first) cards.push([(gain(first) < 0 ? "Least loss on " : "Highest gain on ") + track, signed(gain(first), 2), "dB", first.name]);
+  if (first) cards.push([(gain(first) < 0 ? "Least loss on " : "Highest gain on ") + track + aside, signed(gain(first), 2), "dB", first.name]);
   const quick = best(field.filter(model => gain(model) > 0), model => known(ms(model)) ? -ms(model) : null);
-  if (quick) cards.push(["Fastest that gains, " + usualSize.replace("x", "×"), milliseconds(ms(quick)), "ms",
+  if (quick) cards.push(["Fastest that gains, " + usualSize.replace("x", "×") + aside, milliseconds(ms(quick)), "ms",
     quick.name + ", " + signed(gain(quick), 2) + " dB"]);
   const toInput = model => figuresOf(model, "sharp").psnr;
   const gentle = best(field, toInput);
-  if (gentle) cards.push(["Changes sharp images least", decibels(toInput(gentle), 1),
+  if (gentle) cards.push(["Changes sharp images least" + aside, decibels(toInput(gentle), 1),
     toInput(gentle) < data.cap ? "dB to the input" : "to the input", gentle.name]);
   byId("cards").innerHTML = cards.map(([title, figure, unit, note], i) => '<div class="card' + (i ? "" : " best")
     + '"><span class="label">' + escaped(title) + '</span><span class="figure">' + escaped(figure) + "<small>"
