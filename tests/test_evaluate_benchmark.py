@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from PIL import Image
 from rich.console import Console
 
-from sharpkd.config import ConfigError, compose
+from sharpkd.config import ConfigError, compose, instantiate
 from sharpkd.evaluate import compare, evaluate, evaluate_benchmark, main
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
 from sharpkd.evaluation.benchmark.run import SharpBench, example_of
@@ -179,6 +179,18 @@ def test_finished_evaluations_are_lined_up(evaluated: tuple[Path, dict[str, Any]
         assert len(list(csv.DictReader(file))) == len(compared.differences)
 
 
+@pytest.mark.parametrize("setting", ["benchmark.limits.Set5=1", "benchmark.limits={Set5:1}"])
+@pytest.mark.parametrize("benchmark", ["sharpbench", "sharpbench_quick"])
+def test_some_images_of_a_set(setting: str, benchmark: str, root: Path, tmp_path: Path) -> None:
+    given = [f"benchmark={benchmark}", f"benchmark.root={root}", setting, "benchmark.sets=[Set5,Kodak24]"]
+    bench: SharpBench = instantiate(compose("evaluate", given, str(tmp_path)).benchmark)
+    assert [f"{image.set}/{image.name}" for image in bench.images()[0]] == [
+        "Set5/baby",
+        "Kodak24/01",
+        "Kodak24/02",
+    ]
+
+
 def test_the_commands_own_words(
     evaluated: tuple[Path, dict[str, Any]], root: Path, tmp_path: Path, call: Callable[..., Any]
 ) -> None:
@@ -186,6 +198,13 @@ def test_the_commands_own_words(
     assert unknown.code == 1
     assert "blurry" in unknown.err
     assert "gaussian" in unknown.err
+    baseline = call(main, "benchmark=sharpbench", "benchmark.baselines=[unsarp]", f"benchmark.root={root}")
+    assert "unknown baseline 'unsarp'; there are input, unsharp, unsharp-oracle, cas" in baseline.err
+    both = call(main, "benchmark=sharpbench", "rating=true", "rating.images=4")
+    assert both.err == (
+        "error: rating.images cannot be set beside rating=true, which replaces all of rating; set its parts: "
+        "rating.page, rating.images, rating.pairs_per_image, rating.answers\n"
+    )
     absent = call(main, "benchmark=sharpbench", f"benchmark.root={tmp_path / 'nowhere'}")
     assert absent.code == 1
     assert str(tmp_path / "nowhere") in absent.err

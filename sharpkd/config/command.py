@@ -17,7 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
 from hydra.errors import OverrideParseException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from sharpkd.config.check import ConfigError, check
@@ -103,12 +103,32 @@ def _preflight(config_name: str) -> None:
             raise ConfigError(f"--config-dir {arguments.config_dir}: no such folder")
     only_shown = arguments.help or arguments.cfg
     jobs = list(_first_jobs(arguments.overrides, folders)) if arguments.multirun else [arguments.overrides]
+    place = "paths.output_root" if arguments.multirun else "paths.run_dir"
+    made = None
     for overrides in jobs:
         composed = compose(
             arguments.config_name or config_name, overrides, folders=folders, run=not only_shown
         )
         if not only_shown:
             check(composed)
+            made = OmegaConf.select(composed, place)
+    if made is not None:
+        _make_folder(made)
+
+
+def _make_folder(path: str) -> None:
+    """Make the folder that Hydra would make next: where it cannot, its words are a long traceback."""
+    try:
+        os.makedirs(path, exist_ok=True)
+        writable = os.access(path, os.W_OK | os.X_OK)
+        reason = "no permission"
+    except OSError as error:
+        writable, reason = False, error.strerror or str(error)
+    if not writable:
+        raise ConfigError(
+            f"cannot write to {path}: {reason}; set paths.output_root=FOLDER (or $SHARPKD_OUTPUTS) to one "
+            "that you may write to"
+        )
 
 
 def _first_jobs(overrides: list[str], folders: list[Path]) -> Iterator[list[str]]:

@@ -50,8 +50,14 @@ def explain(
     unknown = re.search(r"Could not (?:override|delete from config\.) '([^'@]+)", text)
     if unknown:
         # groups decide which settings there are; other values do not, and may be wrong as well
-        groups = [item for item in overrides if "." not in key_of(item) and key_of(item) != unknown.group(1)]
-        return _explain_key(unknown.group(1), compose(groups), folders)
+        key = unknown.group(1)
+        groups = [item for item in overrides if "." not in key_of(item) and key_of(item) != key]
+        for item in groups:
+            section = key_of(item)
+            if key.startswith(f"{section}.") and not choices_of(section, folders):
+                usual = compose([other for other in groups if other != item])[section]
+                return _explain_replaced(key, item, usual)
+        return _explain_key(key, compose(groups), folders)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {text.splitlines()[0]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())
@@ -104,6 +110,13 @@ def _explain_key(key: str, config: DictConfig, folders: Sequence[Path]) -> str:
     where = f"in {prefix}" if prefix else "at the top level"
     hint = elsewhere or nearest(parts[len(above)], allowed)
     return f"there is no setting {key!r}. {hint}Allowed {where}: {', '.join(allowed)}"
+
+
+def _explain_replaced(key: str, override: str, usual: Any) -> str:
+    section = key_of(override)
+    names = [f"{section}.{name!s}" for name in usual] if isinstance(usual, DictConfig) else []
+    parts = f": {', '.join(names)}" if names else ""
+    return f"{key} cannot be set beside {override}, which replaces all of {section}; set its parts{parts}"
 
 
 def _explain_group(key: str, plain: dict[str, Any], folders: Sequence[Path]) -> str:

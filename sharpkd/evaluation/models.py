@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from sharpkd.checkpoint import CheckpointError, build_net, load_net, written_by_sharpkd
 from sharpkd.config import ConfigError
+from sharpkd.config.hints import nearest
 from sharpkd.evaluation import baselines
 from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.fingerprints import hash_of_code, hash_of_model
@@ -234,7 +235,8 @@ def _file(name: str, path: Path, trusted: tuple[str, ...]) -> ModelSpec:
     if name in BASELINES:
         raise ConfigError(f"{path} cannot be called {name!r}, which is a baseline; use model={{NAME:FILE}}")
     if not path.is_file():
-        raise FileNotFoundError(f"model: there is no file {path.absolute()}; {WHAT_A_MODEL_MAY_BE}")
+        hint = nearest(str(path), BASELINES)
+        raise FileNotFoundError(f"model: there is no file {path.absolute()}; {hint}{WHAT_A_MODEL_MAY_BE}")
     return ModelSpec(name, _kind(path), path.absolute(), trusted)
 
 

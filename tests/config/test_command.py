@@ -41,6 +41,20 @@ def test_a_users_mistake_has_no_traceback(error: Exception, code: int, command: 
     assert (outcome.code, outcome.err) == (code, "error: wrong\n")
 
 
+@pytest.mark.parametrize("sweep", [[], ["-m"]])
+def test_a_folder_that_cannot_be_written_to(sweep: list[str], command: Command, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    outcome = command(
+        *sweep, "trainer=cpu", "run=first", f"paths.output_root={tmp_path / 'file' / 'outputs'}"
+    )
+    folder = tmp_path / "file" / ("outputs" if sweep else "outputs/train/first")
+    assert (outcome.code, outcome.jobs) == (2, [])
+    assert outcome.err == (
+        f"error: cannot write to {folder}: Not a directory; set paths.output_root=FOLDER (or "
+        "$SHARPKD_OUTPUTS) to one that you may write to\n"
+    )
+
+
 def test_an_interrupt_is_one_line_with_what_was_noted(command: Command) -> None:
     def stop(cfg: DictConfig) -> float:
         interrupt = KeyboardInterrupt()

@@ -99,7 +99,8 @@ def test_what_a_model_cannot_be(student_checkpoint: Path, tmp_path: Path) -> Non
     with pytest.raises(FileNotFoundError) as missing:
         specs_of("unsharpe")
     assert str(missing.value) == (
-        f"model: there is no file {Path.cwd() / 'unsharpe'}; a model is a baseline (input, unsharp, "
+        f"model: there is no file {Path.cwd() / 'unsharpe'}; did you mean 'unsharp'? a model is a "
+        "baseline (input, unsharp, "
         "unsharp-oracle, cas, wiener-oracle, richardson-lucy), a .safetensors or .ckpt written by python -m "
         "sharpkd.train, an .onnx file of python -m sharpkd.export, or a .pth, .pt or .safetensors file that "
         "spandrel knows"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sharpkd.data.images import read_image
-from sharpkd.evaluation.baselines import looks_at_the_truth
+from sharpkd.evaluation.baselines import BASELINES, looks_at_the_truth
 from sharpkd.evaluation.benchmark.edges import EdgeScore, measure_edges
 from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage, MissingSet, find_images_of
 from sharpkd.evaluation.benchmark.report import write_benchmark_report
@@ -45,7 +45,7 @@ class SharpBench:
     Args:
         root: folder with one folder for each set.
         sets: names of sets.
-        limits: set -> number of its images that are used, evenly spread; the others are used whole.
+        limits: set -> number of its images that are used, evenly spread; None for all.
         tracks: names of tracks.
         baselines: measured beside the user's models; ``input`` always is.
         workers: processes; null for one a core, 0 for none beside this one.
@@ -55,7 +55,7 @@ class SharpBench:
         examples: how many images the report shows.
 
     Raises:
-        ValueError: an unknown track, set or baseline.
+        ValueError: an unknown track or baseline.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class SharpBench:
         sets: Sequence[str],
         tracks: Sequence[str] = TRACKS,
         baselines: Sequence[str] = (INPUT,),
-        limits: Mapping[str, int] | None = None,
+        limits: Mapping[str, int | None] | None = None,
         workers: int | None = None,
         cache_dir: str = "",
         speed: Mapping[str, Any] | None = None,
@@ -73,9 +73,11 @@ class SharpBench:
     ) -> None:
         self.root = Path(root).expanduser()
         self.sets = as_list(sets)
-        self.limits = dict(limits or {})
+        self.limits = {name: limit for name, limit in (limits or {}).items() if limit is not None}
         self.conditions = conditions(as_list(tracks) or None)
         self.baselines = list(dict.fromkeys([INPUT, *as_list(baselines)]))
+        if unknown := [name for name in self.baselines if name not in BASELINES]:
+            raise ValueError(f"unknown baseline {unknown[0]!r}; there are {', '.join(BASELINES)}")
         self.workers = workers
         self.cache_dir = Path(cache_dir).expanduser()
         self.speed = None if speed is None else dict(speed)
