@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.benchmark.summary import SHARP
 from sharpkd.evaluation.comparison.compare import ComparedFolders
 from sharpkd.evaluation.folder.evaluation import table_of
@@ -17,6 +18,7 @@ from sharpkd.evaluation.folder.report import format_value
 from sharpkd.evaluation.rating.bradley_terry import BradleyTerry
 from sharpkd.evaluation.rows import INPUT, META, decibels
 
+_NOT_SHOWN = BASELINES.keys() - {INPUT}
 WIDE = 200
 """Columns where there is no terminal: a log has room for every figure."""
 
@@ -56,7 +58,14 @@ def print_benchmark(results: Mapping[str, Any], console: Console) -> None:
 
 
 def print_comparison(compared: ComparedFolders, console: Console) -> None:
-    """Mean differences over whole tracks, with their confidence intervals."""
+    """Mean differences over whole tracks, with their confidence intervals.
+
+    Those of baselines are left to the files, where there are other models, and so is PSNR on luma: of two
+    evaluations of ten models all would be hundreds.
+    """
+    whole = [found for found in compared.differences if not found.condition]
+    plain = [found for found in whole if not {_model(found.first), _model(found.second)} & _NOT_SHOWN]
+    shown = [found for found in plain or whole if found.metric != "psnr_y"]
     cells = [
         [
             f"{found.second} - {found.first}",
@@ -67,10 +76,16 @@ def print_comparison(compared: ComparedFolders, console: Console) -> None:
             else f"{_signed(found.interval.low)} … {_signed(found.interval.high)}",
             str(found.interval.n),
         ]
-        for found in compared.differences
-        if not found.condition
+        for found in shown
     ]  # fmt: skip
     _print(["difference", "track", "metric", "mean", "95 %", "images"], cells, console)
+    if len(shown) < len(compared.differences):
+        console.print(
+            f"{len(shown)} of {len(compared.differences)} differences; single conditions, PSNR on luma and "
+            f"baselines: {compared.page.with_suffix('.csv')}",
+            highlight=False,
+            soft_wrap=True,
+        )
     for note in compared.notes:
         console.print(note, highlight=False)
 
@@ -90,6 +105,11 @@ def print_opinions(found: BradleyTerry, console: Console) -> None:
             "some models always won or always lost: how far apart they are is a guess yet",
             highlight=False,
         )
+
+
+def _model(label: str) -> str:
+    """The model's name, without the folder that tells two of one name apart."""
+    return label.partition(" (")[0]
 
 
 def mean_gain(results: Mapping[str, Any]) -> float:

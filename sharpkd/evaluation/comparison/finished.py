@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -117,9 +117,10 @@ def contestants_of(finished: Sequence[Finished]) -> list[Contestant]:
             if same is None:
                 merged.append(Contestant(model, model, (one.label,), dict(results), one.lpips))
             else:
-                merged[merged.index(same)] = Contestant(
-                    model, model, (*same.folders, one.label), results | same.results, same.lpips
-                )
+                # the rows that have an LPIPS count where an evaluation went without
+                rows = results | same.results if _has_lpips(same.results) else same.results | results
+                lpips = same.lpips if _has_lpips(same.results) else one.lpips
+                merged[merged.index(same)] = Contestant(model, model, (*same.folders, one.label), rows, lpips)
     names = [one.model for one in merged]
     return [
         one
@@ -131,11 +132,15 @@ def contestants_of(finished: Sequence[Finished]) -> list[Contestant]:
     ]
 
 
-def _agree(known: Contestant, lpips: str | None, results: dict[Test, Result]) -> bool:
-    if known.lpips != lpips:
+def _agree(known: Contestant, lpips: str | None, results: Mapping[Test, Result]) -> bool:
+    if known.lpips != lpips and _has_lpips(known.results) and _has_lpips(results):
         return False
     shared = [(known.results[test], result) for test, result in results.items() if test in known.results]
     return bool(shared) and all(_same(first, second) for first, second in shared)
+
+
+def _has_lpips(results: Mapping[Test, Result]) -> bool:
+    return any(result.row.lpips is not None for result in results.values())
 
 
 def _same(first: Result, second: Result) -> bool:
