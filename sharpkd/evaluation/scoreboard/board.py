@@ -9,11 +9,11 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from sharpkd.checkpoint import LoadedNet, load_any_net, load_net
 from sharpkd.config import ConfigError
+from sharpkd.evaluation.console import console_of_results
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.scoreboard.cells import Cell, changed_settings, plan_cells, refuse_other_settings
@@ -244,9 +244,14 @@ def print_lines(lines: Sequence[Line], folder: Path) -> None:
     rows = [method_cells(line) for line in lines if line.set == lines[0].set]
     columns = [column for column in rows[0] if "SSIM" not in column]
     for column in columns:
-        table.add_column(column, justify="left" if column == "method" else "right")
+        table.add_column(column, justify="left" if column == "method" else "right", no_wrap=True)
     for row in rows:
         table.add_row(*(row[column] for column in columns))
-    console = Console()
+    console = console_of_results()
     console.print(table)
-    console.print(f"written to {folder}", highlight=False)
+    console.print(
+        f"gain: mean over the seeds of the difference to {SCRATCH}, ± half its 95 % interval (Student's t)\n"
+        f"every set and seed: {folder / 'scoreboard.html'}",
+        highlight=False,
+        soft_wrap=True,
+    )

@@ -118,7 +118,7 @@ def _lead(name: str, reports: Sequence[CellReport], facts: Mapping[str, Any]) ->
     return html.escape(
         f"Scoreboard {name}. Student {facts['student']}{parameters}, teacher {facts['teacher_net']} "
         f"({facts['teacher_parameters']:,} parameters), {facts['steps']:,} steps a training, "
-        f"{done} of {len(reports)} trainings finished. Measured on {images}, {facts['degradation']}."
+        f"{done} of {len(reports)} trainings finished. Images: {images}; {facts['degradation']}."
     )
 
 
@@ -128,9 +128,8 @@ def _cards(lines: Sequence[Line]) -> str:
     cards = []
     if methods:
         best = max(methods, key=lambda line: line.gain.mean if line.gain else 0.0)
-        cards.append(
-            ("Largest gain", plus_minus(best.gain, 2) + " dB", f"{best.method}: {verdict_on(best.gain)}")
-        )
+        title = "Least loss" if best.gain and best.gain.mean < 0 else "Largest gain"
+        cards.append((title, plus_minus(best.gain, 2) + " dB", f"{best.method}: {verdict_on(best.gain)}"))
     ahead = means[TEACHER] - means[INPUT]
     cards.append(("Teacher over input", _decibel(ahead), f"on {_heading(lines[0].set)}"))
     if SCRATCH in means:

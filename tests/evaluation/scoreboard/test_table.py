@@ -163,9 +163,9 @@ def test_texts() -> None:
     assert (texts["time"], texts["times scratch"]) == ("22 s", "2.00")
 
 
-def page(tmp_path: Path) -> Path:
+def page(tmp_path: Path, methods: tuple[str, ...] = METHODS) -> Path:
     path = tmp_path / "default" / "scoreboard.html"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     cells = {(cell.method, cell.seed): cell for cell in trained()}
     reports = [CellReport(method, seed, cells[method, seed]) for method in METHODS for seed in range(3)]
     reports[-1] = CellReport("attention", 2, None, "RuntimeError: loss is nan <script>alert('x')</script>")
@@ -189,11 +189,11 @@ def page(tmp_path: Path) -> Path:
         "cpu": "a processor",
     }
     finished = [report.trained for report in reports if report.trained]
-    write_page(path, lines_of(finished, METHODS, reference(28.0)), reports, facts)
+    write_page(path, lines_of(finished, methods, reference(28.0)), reports, facts)
     return path
 
 
-def test_page_says_what_was_found(tmp_path: Path) -> None:
+def test_page_says_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = page(tmp_path).read_text(encoding="utf-8")
     assert "8 of 10 trainings finished" in text
     assert "output: no difference shown, the interval holds zero" in text
@@ -203,6 +203,12 @@ def test_page_says_what_was_found(tmp_path: Path) -> None:
     assert "&lt;script&gt;" in text
     assert "http" not in text
     assert 'href="cells/output/seed0/"' in text
+    assert "Images: 2 of A, 1 of B; GaussianBlur" in text
+    assert "Largest gain" in text
+    monkeypatch.setitem(GAINS, "attention", (-0.02, -0.05, -0.04))
+    lost = page(tmp_path, ("scratch", "attention")).read_text(encoding="utf-8")
+    assert "Largest gain" not in lost
+    assert "Least loss" in lost
 
 
 if CHROMIUM:
