@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.benchmark.summary import METRICS, SHARP, track_of
 from sharpkd.evaluation.comparison.finished import (
     Contestant,
@@ -305,7 +306,7 @@ def _page(
     notes: Sequence[str],
 ) -> str:
     everywhere = tuple(one.label for one in finished)
-    own = [one.label for one in contestants if one.folders != everywhere]
+    own = [one.label for one in contestants if one.folders != everywhere and one.model not in BASELINES]
     data = {
         "contestants": [INPUT, *(one.label for one in contestants)],
         "reference": own[0] if len(own) > 1 else INPUT,

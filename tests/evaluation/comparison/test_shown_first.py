@@ -1,8 +1,9 @@
-"""What of a comparison is worth a terminal's lines, and one model of two evaluations."""
+"""What of a comparison is shown first: the user's models, each of them once."""
 
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -49,3 +50,11 @@ def test_a_model_is_one_though_an_evaluation_went_without_lpips(
         assert sorted(compared.contestants) == ["distilled", "scratch"]
         lpips = [found for found in compared.differences if found.metric == "lpips-squeeze"]
         assert {(found.first, found.second, found.interval.n) for found in lpips} == {("input", "scratch", 8)}
+
+
+def test_the_page_starts_against_a_model_and_not_against_a_baseline(
+    tmp_path: Path, rows_of: Callable[..., list[Row]], write: Callable[..., Path]
+) -> None:
+    first = write(tmp_path / "a", rows_of({"unsharp": 0.5, "scratch": 2.0}))
+    compared = compare_folders([first, write(tmp_path / "b", rows_of({"distilled": 2.3}))], tmp_path / "out")
+    assert re.search(r'"reference": ?"scratch"', compared.page.read_text(encoding="utf-8"))
