@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,12 +29,14 @@ LEVEL = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 LEAVES = LAYERS[4]
 # Stricter than their layer.
 ONLY: dict[str, set[str]] = {
-    "inference": {"weights", "checkpoint", "nets"},
+    "inference": {"weights", "checkpoint", "nets", "functional"},
     "modules": LEVEL.keys() - ENTRY_POINTS - LAYERS[1] - {"inference"},
     **{leaf: {"functional"} for leaf in LEAVES},
     "weights": set(),
     "requires": set(),
 }
+# What of functional needs no torch, so that whoever sharpens may import it.
+WITHOUT_TORCH = {"sharpkd.functional.tiles"}
 # Third-party packages that are the business of a few rooms.
 CONFINED: dict[str, set[str]] = {
     "wandb": {"loggers"},
@@ -126,6 +129,13 @@ def _layer_fault(one: Import, room: str) -> list[str]:
     if room not in LEVEL or one.target not in LEVEL:
         unknown = room if room not in LEVEL else one.target
         return [f"{one.where}: {unknown} has no place in LAYERS; give it one"]
+    if (
+        room == "inference"
+        and one.target == "functional"
+        and one.at_start
+        and one.module not in WITHOUT_TORCH
+    ):
+        return [f"{one.where}: {room} may not import {one.module} at its start; it may need torch"]
     if one.target in ONLY.get(room, LEVEL.keys()) and LEVEL[one.target] >= LEVEL[room]:
         return []
     return [f"{one.where}: {room} may not import sharpkd.{one.target}"]
@@ -153,6 +163,11 @@ def test_every_room_keeps_the_rules() -> None:
         ("modules/a.py", "import hydra.utils", "modules may not import hydra.utils"),
         ("modules/a.py", "import sharpkd.inference.engine", "modules may not import sharpkd.inference"),
         ("inference/a.py", "import sharpkd.data", "inference may not import sharpkd.data"),
+        (
+            "inference/a.py",
+            "from sharpkd.functional.psnr import psnr",
+            "import sharpkd.functional.psnr at its start",
+        ),
         ("inference/a.py", "if True:\n    import torch", "torch is imported when inference is"),
         ("callbacks/a.py", "import wandb", "callbacks may not import wandb"),
         ("modules/a.py", "import lightning.pytorch as pl", "modules may not import lightning.pytorch"),
@@ -171,6 +186,7 @@ def test_a_broken_rule_is_found(file: str, source: str, fault: str) -> None:
     ("file", "source"),
     [
         ("nets/a.py", "from sharpkd.nets.base import RestorationNet\nfrom sharpkd.functional import ssim"),
+        ("inference/a.py", "from sharpkd.functional.tiles import spans"),
         ("inference/a.py", "def f():\n    import torch\n    from sharpkd.checkpoint import load_net"),
         ("inference/a.py", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import torch"),
         ("train.py", "import hydra\nfrom sharpkd.modules.teacher import TeacherModule"),
@@ -180,3 +196,10 @@ def test_a_broken_rule_is_found(file: str, source: str, fault: str) -> None:
 )
 def test_what_is_allowed_passes(file: str, source: str) -> None:
     assert faults(PACKAGE / file, source) == []
+
+
+@pytest.mark.parametrize("module", sorted(WITHOUT_TORCH))
+def test_what_is_said_to_need_no_torch_imports_the_standard_library_alone(module: str) -> None:
+    path = PACKAGE.parent / f"{module.replace('.', '/')}.py"
+    packages = {one.package for one in imports_of(path, path.read_text(encoding="utf-8"))}
+    assert packages <= sys.stdlib_module_names

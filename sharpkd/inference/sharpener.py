@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharpkd.functional.tiles import GLOBAL_HALO, halo_of, round_up
 from sharpkd.inference.engine import Engine, EngineName, ModelInfo, open_engine
 from sharpkd.inference.image_io import Picture
-from sharpkd.inference.tiling import halo_of, run_tiled
+from sharpkd.inference.tiling import run_tiled
 
 DEFAULT_TILE = 512
-# A net that sees the whole image has no exact halo; this one keeps seams faint where tiles are asked for.
-GLOBAL_HALO = 64
 MAX_STRENGTH = 2.0
 
 ImageLike = TypeVar("ImageLike", NDArray[Any], Image.Image)
@@ -55,7 +54,7 @@ class Sharpener:
         self._engine: Engine = open_engine(model, engine, threads)
         field = self.info.receptive_field
         stride = self.info.stride
-        self._halo = -(-GLOBAL_HALO // stride) * stride if field is None else halo_of(field, stride)
+        self._halo = round_up(GLOBAL_HALO, stride) if field is None else halo_of(field, stride)
         self.tile = (DEFAULT_TILE if field is not None else 0) if tile is None else tile
 
     @property

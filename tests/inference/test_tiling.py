@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from sharpkd.inference.tiling import halo_of, run_tiled, spans
+from sharpkd.functional.tiles import halo_of, spans
+from sharpkd.inference.tiling import run_tiled
 
 Ints = NDArray[np.int64]
 
