@@ -8,11 +8,13 @@ require_extra("train")
 
 import logging
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.config import ConfigError, compose, entry, is_multirun, resolve
+from sharpkd.config.teachers import several_teachers
 from sharpkd.runs.folder import RunFolder
 from sharpkd.runs.launch import first_rank, launch_ranks, ranks_wanted, under_launcher
 from sharpkd.runs.training import TERMINATED, run_training
@@ -64,7 +66,14 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
 
 
 def with_teacher(cfg: DictConfig) -> DictConfig:
-    """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` where asked for."""
+    """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` where asked for.
+
+    Paths of teachers and of their kept outputs become absolute.
+
+    Raises:
+        FileNotFoundError: a teacher's file is missing.
+    """
+    cfg = _with_absolute_paths(cfg)
     if cfg.teacher.path is not None:
         path = Path(cfg.teacher.path).expanduser().absolute()
         if cfg.loss.delta > 0 and not path.is_file():
@@ -76,6 +85,24 @@ def with_teacher(cfg: DictConfig) -> DictConfig:
     changed = OmegaConf.merge(cfg, {"teacher": {"path": str(path)}})
     assert isinstance(changed, DictConfig)
     return resolve(changed)
+
+
+def _with_absolute_paths(cfg: DictConfig) -> DictConfig:
+    changes: dict[str, Any] = {}
+    if cfg.teacher.cache is not None:
+        changes["cache"] = str(Path(cfg.teacher.cache).expanduser().absolute())
+    several = several_teachers(cfg.teacher) if cfg.loss.delta > 0 else None
+    if several is not None:
+        paths = [Path(teacher.path).expanduser().absolute() for teacher in several]
+        for index, path in enumerate(paths):
+            if not path.is_file():
+                raise FileNotFoundError(f"teacher.several[{index}].path={path}: no such file")
+        changes["several"] = [
+            {**entry, "path": str(path)} for entry, path in zip(cfg.teacher.several, paths, strict=True)
+        ]
+    changed = OmegaConf.merge(cfg, {"teacher": changes})
+    assert isinstance(changed, DictConfig)
+    return resolve(changed) if changes else cfg
 
 
 def _train_teacher_first(cfg: DictConfig) -> Path:

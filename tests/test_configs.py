@@ -20,7 +20,11 @@ FILES = sorted(path.relative_to(CONF).as_posix() for path in CONF.rglob("*.yaml"
 PRIMARIES = [name for name in FILES if "/" not in name]
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # what a choice cannot be composed without
-NEEDS = {"data=folder": "data.train_dir=photos", "net=pretrained": "net.path=weights.pth"}
+NEEDS = {
+    "data=folder": "data.train_dir=photos",
+    "net=pretrained": "net.path=weights.pth",
+    "distillation=multi_teacher": "teacher.several=[{path:a.pth},{path:b.pth}]",
+}
 # what comes with the choice of another group: data=folder brings evaluate_data=folder
 CHOSEN = ("evaluate_data", "evaluate_logger")
 COMMAND = re.compile(r"# python -m (sharpkd\.\w+)(?: (.*))?")
@@ -181,10 +185,13 @@ def test_scratch_differs_from_distill_by_the_teacher_alone() -> None:
 
 def test_every_plain_setting_of_train_is_checked() -> None:
     """A new setting that no class takes gets its type in sharpkd.config.check.PLAIN."""
-    config = OmegaConf.to_container(composed("train", *TRAIN_ROUNDS[0]))
-    assert isinstance(config, dict)
-    sections = {name: node for name, node in config.items() if not _names_a_class(node)}
-    found = {key for key, _ in leaves(sections)}
+    found: set[str] = set()
+    several = "distillation=multi_teacher"
+    for overrides in (TRAIN_ROUNDS[0], [several, NEEDS[several]]):
+        config = OmegaConf.to_container(composed("train", *overrides))
+        assert isinstance(config, dict)
+        sections = {name: node for name, node in config.items() if not _names_a_class(node)}
+        found |= {key for key, _ in leaves(sections)}
     assert found - PLAIN.keys() == {"paths.run_dir"}
     assert PLAIN.keys() - found == set()
 

@@ -14,7 +14,9 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
+from sharpkd.config.error import ConfigError as ConfigError
 from sharpkd.config.hints import as_yaml, nearest
+from sharpkd.config.teachers import check_teachers
 
 # constructor arguments that the code hands in, by the group that the node lies in
 SUPPLIED = {
@@ -45,6 +47,13 @@ PLAIN: dict[str, Any] = {
     "teacher.experiment": str | None,
     "teacher.overrides": list[str],
     "teacher.precision": Literal["fp32", "bf16"],
+    "teacher.tile": int | None,
+    "teacher.device": str | None,
+    "teacher.cache": str | None,
+    "teacher.cache_gb": float,
+    "teacher.cache_format": Literal["fp16", "uint8"],
+    "teacher.several": list[dict[str, Any]],
+    "teacher.combine": Literal["mean", "best"],
     "metrics.lpips_backbone": str,
     "metrics.lpips_weights": str | None,
     "runtime.threads": int | None,
@@ -57,10 +66,6 @@ PLAIN: dict[str, Any] = {
 }
 # sections of trainings alone: a benchmark's `teacher` is a file
 OF_TRAINING = ("teacher",)
-
-
-class ConfigError(ValueError):
-    """A configuration that cannot work; the message names the key, what was found and what is allowed."""
 
 
 def check(config: DictConfig) -> None:
@@ -80,6 +85,8 @@ def check(config: DictConfig) -> None:
         if value is not Ellipsis:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             _check_value(key, annotation, plain)
+    if "module" in config:
+        check_teachers(config)
     check_targets(config)
     if "module" in config:
         _check_unlabelled(config)

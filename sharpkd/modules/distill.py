@@ -16,6 +16,7 @@ from sharpkd.distillation.transfer import KnowledgeTransfer
 from sharpkd.losses.combined import CombinedLoss, LossResult
 from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.modules.restoration import RestorationModule
+from sharpkd.modules.teacher_ensemble import TeacherEnsemble
 
 PROBE_SIZE = 64
 
@@ -30,23 +31,26 @@ class DistillModule(RestorationModule):
     perceptual and SSIM terms are means over the labelled images, L_distill over all.
 
     Args:
-        teacher: the frozen net that the student imitates; None only where ``loss.delta`` is 0.
+        teacher: the frozen net, or nets, that the student imitates; None only where ``loss.delta`` is 0.
         transfer: the distillation terms; their adapters are built here from one probe of both nets. None only
             where ``loss.delta`` is 0.
         **arguments: those of :class:`~sharpkd.modules.restoration.RestorationModule`.
     """
 
     def __init__(
-        self, teacher: FrozenTeacher | None, transfer: KnowledgeTransfer | None, **arguments: Any
+        self,
+        teacher: FrozenTeacher | TeacherEnsemble | None,
+        transfer: KnowledgeTransfer | None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
-        self.teacher: FrozenTeacher | None = teacher
+        self.teacher: FrozenTeacher | TeacherEnsemble | None = teacher
         self.transfer = transfer
         if teacher is None or transfer is None:
             super()._refuse_delta(self.loss)
             return
         probe = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
-        transfer.prepare(self.net, teacher.module, probe, probe)
+        transfer.prepare(self.net, teacher.module, probe, probe.to(teacher.device or probe.device))
 
     def _refuse_delta(self, loss: CombinedLoss) -> None:
         """Distillation is what this module is for: every delta is welcome."""
@@ -73,8 +77,7 @@ class DistillModule(RestorationModule):
             output = self(degraded, condition)
 
         def distill() -> dict[str, Tensor]:
-            answer = teacher.observe(degraded, transfer.teacher_taps, condition)
-            return transfer(Observed(output, features), answer)
+            return teacher.teach(transfer, Observed(output, features), degraded, condition, batch.sharp)
 
         labelled = output if batch.extra is None else output[: len(batch)]
         return self.loss(labelled, batch.sharp, distill)

@@ -46,10 +46,16 @@ FREE_ON_RESUME = (
     "callbacks.best.dirpath",
     "data.workers",
     "data.cache_dir",
+    "teacher.cache_gb",
+    "teacher.device",
     "trainer.default_root_dir",
     "trainer.enable_progress_bar",
     "trainer.log_every_n_steps",
 )
+# of these it matters only whether they are set: a teacher's kept outputs are rounded, wherever they lie
+ONLY_WHETHER = ("teacher.cache",)
+# settings that runs before them did as if they had these values
+BEFORE_THERE_WERE = {"teacher.tile": None, "teacher.cache": None, "teacher.cache_format": "fp16"}
 
 
 class RunFolderError(ValueError):
@@ -75,7 +81,8 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings that decide the result and differ, one line each: ``key: before -> now``.
 
     A setting that one side lacks is no difference where its class is the same and the other side has the
-    class's default: so runs can be continued after a class has gained a setting.
+    class's default, or where what it says has always been done: so runs can be continued after a setting has
+    been gained.
     """
 
     def decides(key: str) -> bool:
@@ -86,6 +93,10 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     absent = "(absent)"
 
     def left_out(key: str) -> bool:
+        if key in ONLY_WHETHER and None not in (old.get(key), new.get(key)):
+            return True
+        if key in BEFORE_THERE_WERE and key not in old.keys() & new.keys():
+            return {**old, **new}[key] == BEFORE_THERE_WERE[key]
         node, _, name = key.rpartition(".")
         target = new.get(f"{node}._target_")
         if target is None or target != old.get(f"{node}._target_") or key in old.keys() & new.keys():

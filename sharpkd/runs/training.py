@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from sharpkd.checkpoint import load_any_net, net_state, read_lightning, save_weights
+from sharpkd.checkpoint import net_state, read_lightning, save_weights
 from sharpkd.config import ConfigError, instantiate
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
@@ -25,12 +25,12 @@ from sharpkd.metrics.per_image import PerImageMetric
 from sharpkd.metrics.psnr import PSNR
 from sharpkd.metrics.ssim import SSIM
 from sharpkd.modules.distill import DistillModule
-from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.modules.restoration import RestorationModule
 from sharpkd.modules.teacher import TeacherModule
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import describe
 from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
+from sharpkd.runs.teachers import load_teacher
 
 log = logging.getLogger(__name__)
 
@@ -56,27 +56,6 @@ def set_process_defaults(cfg: DictConfig) -> None:
     torch.set_float32_matmul_precision(cfg.runtime.matmul_precision)
     torch.use_deterministic_algorithms(False)
     torch.set_num_threads(cfg.runtime.threads or DEFAULT_THREADS)
-
-
-def load_teacher(cfg: DictConfig) -> FrozenTeacher:
-    """The frozen teacher that ``teacher.path`` names, checked against the task.
-
-    Raises:
-        ConfigError: no path is given.
-        FileNotFoundError, CheckpointError, ValueError: see :func:`sharpkd.checkpoint.load_any_net` and
-            :meth:`FrozenTeacher.check`.
-    """
-    if cfg.teacher.path is None:
-        raise ConfigError(
-            "distillation needs a trained teacher: teacher.path=FILE (a .safetensors or .ckpt written by "
-            "python -m sharpkd.train experiment=teacher, or another project's .pth, .pt or .safetensors that "
-            "spandrel knows), or teacher.experiment=NAME to train one first"
-        )
-    loaded = load_any_net(cfg.teacher.path, cfg.runtime.trusted_packages)
-    name = getattr(loaded.net, "architecture", "") or str(loaded.config["_target_"]).rpartition(".")[2]
-    teacher = FrozenTeacher(loaded.net, loaded.sha256, name, cfg.teacher.precision)
-    teacher.check(cfg.task.scale)
-    return teacher
 
 
 def _refuse_other_scale(net: nn.Module, scale: int) -> None:
@@ -169,6 +148,9 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
             folder.path,
         )
         _fit(trainer, module, data, checkpoint)
+        if isinstance(module, DistillModule) and module.teacher is not None and trainer.is_global_zero:
+            for line in module.teacher.summary():
+                log.info(line)
         metrics: dict[str, float] = {}
         if trainer.is_global_zero:
             metrics = _conclude(cfg, folder, trainer, module, data, loggers)
