@@ -1,4 +1,4 @@
-"""``python -m sharpkd.benchmark what=data|distillation``: how fast a part is, or what a teacher is worth."""
+"""``python -m sharpkd.benchmark what=data|teacher_cache|distillation``: speed, or a teacher's worth."""
 
 from __future__ import annotations
 
