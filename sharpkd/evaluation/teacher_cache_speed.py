@@ -175,7 +175,10 @@ class TeacherCacheSpeed:
         differences = [abs(one - other) for one, other in zip(losses, losses_kept, strict=True)]
         return EpochTimes(
             "teacher" if step_of is _answering else "training",
-            *(round(seconds, 4) for seconds in (loading, uncached, first, cached)),
+            loading=round(loading, 4),
+            uncached=round(uncached, 4),
+            first=round(first, 4),
+            cached=round(cached, 4),
             times_faster=round(uncached / cached, 1),
             loss_difference=None if step_of is _answering else max(differences),
         )

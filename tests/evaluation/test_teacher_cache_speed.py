@@ -4,6 +4,7 @@ import csv
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,7 +17,7 @@ from sharpkd.functional.torchvision_guard import define_missing_operators
 from sharpkd.nets.attention_teacher import AttentionTeacher
 
 define_missing_operators()
-SMALL = {"crops": 4, "epochs": 2, "crop_size": 64, "batch_size": 2}
+SMALL: dict[str, Any] = {"crops": 4, "epochs": 2, "crop_size": 64, "batch_size": 2}
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def roots(tmp_path: Path) -> dict[str, str]:
 def test_a_training_with_kept_outputs_is_measured_beside_one_without(
     tmp_path: Path, roots: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    arguments = {"width": 48, "depths": [4, 4, 4], "unshuffle": 2}
+    arguments: dict[str, Any] = {"width": 48, "depths": [4, 4, 4], "unshuffle": 2}
     torch.manual_seed(0)
     config = {"_target_": "sharpkd.nets.attention_teacher.AttentionTeacher", **arguments}
     teacher = tmp_path / "teacher.safetensors"

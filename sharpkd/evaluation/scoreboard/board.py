@@ -13,6 +13,7 @@ from rich.table import Table
 
 from sharpkd.checkpoint import LoadedNet, load_any_net, load_net
 from sharpkd.config import ConfigError
+from sharpkd.config.teachers import several_teachers
 from sharpkd.evaluation.console import console_of_results
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.model_names import as_list
@@ -201,11 +202,15 @@ class DistillationScoreboard:
 
     def _own_teachers(self, cells: Sequence[Cell]) -> dict[str, str]:
         """Method -> its teacher, where that is not the scoreboard's."""
-        others = {cell.method: cell.teacher for cell in cells if cell.taught and cell.teacher != self.teacher}
-        return {
-            method: "one that is trained first" if path is None else path.name
-            for method, path in others.items()
-        }
+        others = {cell.method: cell for cell in cells if cell.taught and cell.teacher != self.teacher}
+        names = {}
+        for method, cell in others.items():
+            several = several_teachers(cell.config.teacher)
+            if several is not None:
+                names[method] = " and ".join(teacher.name for teacher in several)
+            else:
+                names[method] = "one that is trained first" if cell.teacher is None else cell.teacher.name
+        return names
 
     def _facts(self, cells: Sequence[Cell], teacher: LoadedNet) -> dict[str, Any]:
         return {
