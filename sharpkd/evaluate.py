@@ -34,6 +34,7 @@ from sharpkd.evaluation.console import (
     print_results,
 )
 from sharpkd.evaluation.folder.evaluation import INPUT, META, evaluate_folder
+from sharpkd.evaluation.folder.figures import as_sizes, check_threshold
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.models import Model, ModelSpec, specs_of
 from sharpkd.evaluation.rating.ballot import plan_questions
@@ -75,11 +76,15 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     torch.manual_seed(cfg.seed)
     if cfg.runtime.threads is not None:
         torch.set_num_threads(cfg.runtime.threads)
+    latency_sizes = as_sizes(OmegaConf.to_container(cfg.metrics.latency_sizes))
+    check_threshold(cfg.metrics.ssim_threshold)
     specs = specs_of(cfg.model, tuple(cfg.runtime.trusted_packages))
     nets = {spec.name: _net_of(spec) for spec in specs if spec.name != INPUT}
+    degradation = instantiate(cfg.degradation)
+    carried = getattr(degradation, "carried_scale", None)
     for spec in specs:
         scale = getattr(nets.get(spec.name), "scale", cfg.task.scale)
-        if scale != cfg.task.scale and spec.kind != "baseline":
+        if scale not in (cfg.task.scale, carried) and spec.kind != "baseline":
             raise ValueError(
                 f"{spec.name} ({spec.path}) enlarges {scale} times, and task.scale is {cfg.task.scale}"
             )
@@ -88,11 +93,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         return evaluate_folder(
             nets,
             images,
-            instantiate(cfg.degradation),
+            degradation,
             Path(cfg.paths.run_dir),
             scale=cfg.task.scale,
             use_condition=cfg.use_condition,
             lpips=maybe_lpips(cfg.metrics.lpips_backbone, cfg.metrics.lpips_weights),
+            ssim_threshold=cfg.metrics.ssim_threshold,
+            latency_sizes=latency_sizes,
             origins={spec.name: _origin(spec) for spec in specs if spec.path is not None},
             meta={"degradation_config": OmegaConf.to_container(cfg.degradation)},
             title=f"Evaluation: {', '.join(nets) or INPUT}",
@@ -163,8 +170,8 @@ def compare(cfg: DictConfig) -> ComparedFolders:
 def main(cfg: DictConfig) -> float:
     """Do what is configured.
 
-    The number is the last model's PSNR; on the benchmark its mean gain over the tracks (dB); of a comparison
-    the last difference.
+    The number is the last model's PSNR, on luma where the task enlarges; on the benchmark its mean gain over
+    the tracks (dB); of a comparison the last difference.
     """
     console = console_of_results()
     folder = Path(cfg.paths.run_dir)
@@ -195,7 +202,7 @@ def _measure_folder(cfg: DictConfig, rating: RatingSettings, console: Console) -
     print_results(results, console)
     publish_folder_results(cfg.logger, results)
     last = [name for name in results if name != META][-1]
-    return float(results[last]["psnr"])
+    return float(results[last]["psnr_y" if cfg.task.scale > 1 else "psnr"])
 
 
 def _refuse_beside_answers(cfg: DictConfig) -> None:
@@ -209,7 +216,8 @@ def _of_a_folder(cfg: DictConfig) -> dict[str, str]:
     """What only an evaluation on a folder looks at, and where it shows that somebody has set it."""
     # data.train_dir follows data.val_dir, so that comes first
     data = {"data": "data._target_", "data.val_dir": "data.val_dir", **_settings(cfg, "data")}
-    return data | {name: name for name in ("degradation", "task.scale", "use_condition")}
+    others = ("degradation", "task.scale", "use_condition", "metrics.ssim_threshold", "metrics.latency_sizes")
+    return data | {name: name for name in others}
 
 
 def _settings(cfg: DictConfig, *groups: str) -> dict[str, str]:

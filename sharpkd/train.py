@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.config import ConfigError, compose, entry, is_multirun, resolve
 from sharpkd.config.teachers import several_teachers
+from sharpkd.nets.swinir import OFFICIAL, at_hand
 from sharpkd.runs.folder import RunFolder
 from sharpkd.runs.launch import first_rank, launch_ranks, ranks_wanted, under_launcher
 from sharpkd.runs.training import TERMINATED, run_training
@@ -68,7 +69,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
 def with_teacher(cfg: DictConfig) -> DictConfig:
     """The configuration with ``teacher.path`` set, after training ``teacher.experiment`` where asked for.
 
-    Paths of teachers and of their kept outputs become absolute.
+    Paths of teachers and of their kept outputs become absolute. SwinIR's official weights are downloaded
+    where they are missing, as ``net=swinir`` does.
 
     Raises:
         FileNotFoundError: a teacher's file is missing.
@@ -76,6 +78,8 @@ def with_teacher(cfg: DictConfig) -> DictConfig:
     cfg = _with_absolute_paths(cfg)
     if cfg.teacher.path is not None:
         path = Path(cfg.teacher.path).expanduser().absolute()
+        if cfg.loss.delta > 0 and path.name == OFFICIAL:
+            path = at_hand(path)
         if cfg.loss.delta > 0 and not path.is_file():
             raise FileNotFoundError(f"teacher.path={path}: no such file")
     elif cfg.teacher.experiment is not None and cfg.loss.delta > 0:

@@ -23,6 +23,7 @@ from sharpkd.evaluation.pages.pictures import (
     to_pixels,
 )
 from sharpkd.loggers.base import RunLogger
+from sharpkd.modules.distill import DistillModule
 
 
 @dataclass
@@ -123,13 +124,15 @@ class ImageGrid(pl.Callback):
         sharp = to_pixels(batch.sharp[index])
         small = batch.degraded[index : index + 1]
         degraded = to_pixels(_enlarged(small, sharp.shape[:2])[0])
-        ratio = sharp.shape[1] // small.shape[-1]
+        shown = module.teacher_input_of(batch) if isinstance(module, DistillModule) else batch.degraded
+        shown = shown[index : index + 1]
+        ratio = sharp.shape[1] // shown.shape[-1]
         window = _on_whole_pixels(most_changed_window(sharp, degraded, self.size), ratio)
         row, teacher = len(self._shown), getattr(module, "teacher", None)
         if teacher is not None and row not in self._teacher_pixels:
             told = batch.condition if getattr(module, "use_condition", False) else None
             condition = None if told is None else told[index : index + 1]
-            self._teacher_pixels[row] = _teacher_pixels(teacher, small, condition, window, ratio)
+            self._teacher_pixels[row] = _teacher_pixels(teacher, shown, condition, window, ratio)
         return _Shown(
             name=batch.name[index],
             sharp=window.cut(sharp),

@@ -102,6 +102,11 @@ def _check_unlabelled(config: DictConfig) -> None:
             "nobody labels them; use experiment=distill teacher.path=FILE, or data.unlabelled_dir=null"
         )
     degraded = OmegaConf.select(config, "data.unlabelled_degraded", default=True)
+    if not degraded and OmegaConf.select(config, "distillation.teacher_input") == "low_res":
+        raise ConfigError(
+            "distillation.teacher_input=low_res, but images taken as they are have no low-resolution "
+            "version; use data.unlabelled_degraded=true or distillation.teacher_input=degraded"
+        )
     if not degraded and OmegaConf.select(config, "module.use_condition"):
         raise ConfigError(
             "module.use_condition=true, but nothing is known of the blur of images taken as they are; "
@@ -211,7 +216,8 @@ def _check_value(key: str, annotation: Any, value: Any) -> None:
     if _accepts(annotation, value):
         return
     others: tuple[Any, ...] = (0.0, [], None)
-    is_part = isinstance(value, str) and not any(_accepts(annotation, other) for other in others)
+    takes_plain = typing.get_origin(annotation) is Literal or any(_accepts(annotation, o) for o in others)
+    is_part = isinstance(value, str) and not takes_plain
     hint = (
         f"; a choice of a group is written with a slash: {key.replace('.', '/')}={value}" if is_part else ""
     )

@@ -94,6 +94,11 @@ def _at_most(interval: int, steps: int) -> int:
     return interval if steps <= 0 else min(interval, steps)
 
 
+def _first_set(*values: Any) -> Any:
+    """The first value that is not null; null where all are."""
+    return next((value for value in values if value is not None), None)
+
+
 def _optuna_direction(mode: str) -> str:
     directions = {"max": "maximize", "min": "minimize"}
     if mode not in directions:
@@ -110,6 +115,7 @@ def register_resolvers() -> None:
         "sweep_name": _sweep_name,
         "run_group": _run_group,
         "at_most": _at_most,
+        "first_set": _first_set,
         "optuna_direction": _optuna_direction,
     }
     for name, function in resolvers.items():

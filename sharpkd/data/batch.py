@@ -20,11 +20,13 @@ class Batch:
         degraded: ``(N, 3, h, w)``, what the net sees.
         sharp: ``(N, 3, H, W)`` with ``H = h * scale``; the target, never overwritten.
         name: one name per image, for messages and pictures.
-        low_res: ``(N, 3, H / s, W / s)``, only where the task downscales.
+        low_res: ``(N, 3, H / s, W / s)``, the small image that ``degraded`` was enlarged from, where the
+            degradation carries it: what a teacher that enlarges s times may see instead.
         condition: ``(N, k)``, what the degradation did (blur sigma in pixels first), where known.
         extra: ``(N * n, 3, h, w)``, inputs without ground truth, which only a teacher can label; n go with
             each image, in the images' order. Only where a training asks for them.
         extra_condition: ``(N * n, k)``, likewise of ``extra``.
+        extra_low_res: ``(N * n, 3, h / s, w / s)``, likewise of ``extra``.
     """
 
     degraded: Tensor
@@ -34,6 +36,7 @@ class Batch:
     condition: Tensor | None = None
     extra: Tensor | None = None
     extra_condition: Tensor | None = None
+    extra_low_res: Tensor | None = None
 
     def __len__(self) -> int:
         return self.sharp.shape[0]
@@ -76,4 +79,5 @@ def collate(samples: Sequence[Batch]) -> Batch:
         condition=stack([sample.condition for sample in samples]),
         extra=stack([sample.extra for sample in samples]),
         extra_condition=stack([sample.extra_condition for sample in samples]),
+        extra_low_res=stack([sample.extra_low_res for sample in samples]),
     )

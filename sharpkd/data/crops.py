@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 
 from sharpkd.data.albumentations_guard import A
 from sharpkd.data.batch import Batch, stack
-from sharpkd.data.degradation import degrade, name_seed
+from sharpkd.data.degradation import Degradation, degrade, name_seed
 
 # Interpolating at a free angle softens the image; reducing it afterwards by this factor hides that.
 MIN_REDUCTION_FOR_ROTATION = 1.5
@@ -56,6 +56,7 @@ def make_pair(sharp: np.ndarray, degradation: Any, seed: int, name: str, scale: 
         ValueError: the degraded image has another size.
     """
     degraded, condition = degrade(degradation, sharp, seed)
+    low_res = degradation.carried(sharp) if isinstance(degradation, Degradation) else None
     if degraded.shape[0] * scale != sharp.shape[0] or degraded.shape[1] * scale != sharp.shape[1]:
         raise ValueError(
             f"{type(degradation).__name__} made {degraded.shape} of {sharp.shape}: "
@@ -65,8 +66,15 @@ def make_pair(sharp: np.ndarray, degradation: Any, seed: int, name: str, scale: 
         degraded=to_tensor(degraded),
         sharp=to_tensor(sharp),
         name=[name],
+        low_res=None if low_res is None else to_tensor(low_res),
         condition=None if condition is None else torch.from_numpy(condition)[None],
     )
+
+
+def size_step(degradation: Any, scale: int = 1) -> int:
+    """What both sides of a sharp image have to be multiples of, for all that is made of it to fit."""
+    carried = degradation.carried_scale if isinstance(degradation, Degradation) else None
+    return math.lcm(scale, carried or 1)
 
 
 def smallest_side(crop_size: int, rotation: float = 0.0, reduction: float = 1.0) -> int:
@@ -158,8 +166,9 @@ class CropDataset(Dataset[Batch]):
                 for number in range(self.unlabelled_per_crop)
             )
             extras = [self._extra(self.unlabelled, np.random.default_rng(stream)) for stream in streams]
-            sample.extra = torch.cat([degraded for degraded, _ in extras])
-            sample.extra_condition = stack([condition for _, condition in extras])
+            sample.extra = torch.cat([extra.degraded for extra in extras])
+            sample.extra_condition = stack([extra.condition for extra in extras])
+            sample.extra_low_res = stack([extra.low_res for extra in extras])
         return sample
 
     def _pair(self, images: Images, image: int, random: np.random.Generator) -> Batch:
@@ -167,13 +176,13 @@ class CropDataset(Dataset[Batch]):
         sharp, degradation_seed = self._turned(window, random)
         return make_pair(sharp, self.degradation, degradation_seed, images.files[image].stem, self.scale)
 
-    def _extra(self, images: Images, random: np.random.Generator) -> tuple[Tensor, Tensor | None]:
+    def _extra(self, images: Images, random: np.random.Generator) -> Batch:
         image = int(random.integers(len(images)))
         if self.unlabelled_degraded:
-            pair = self._pair(images, image, random)
-            return pair.degraded, pair.condition
+            return self._pair(images, image, random)
         window = _window(images[image], self.crop_size // self.scale, 0.0, 1.0, random)
-        return to_tensor(self._turned(window, random)[0]), None
+        taken = to_tensor(self._turned(window, random)[0])
+        return Batch(degraded=taken, sharp=taken, name=[images.files[image].stem])
 
     def _turned(self, window: np.ndarray, random: np.random.Generator) -> tuple[np.ndarray, int]:
         """The window flipped and turned, and the seed of its degradation."""
@@ -244,7 +253,9 @@ class WholeImageDataset(Dataset[Batch]):
     Args:
         images: decoded.
         degradation: any albumentations transform.
-        crop: side of a centre crop in pixels; None takes the whole image, cut to a multiple of ``scale``.
+        crop: side of a centre crop in pixels; None takes the whole image, cut on the right and below to a
+            multiple of ``scale``, as the super-resolution papers and SharpBench do. Where the degradation
+            carries a low-resolution image, its scale counts too.
         scale: how many times smaller the degraded image is.
     """
 
@@ -259,13 +270,31 @@ class WholeImageDataset(Dataset[Batch]):
 
     def __getitem__(self, index: int) -> Batch:
         name = self.images.files[index].stem
-        sharp = centre_crop(self.images[index], self.crop, self.scale)
+        step = size_step(self.degradation, self.scale)
+        if self.crop is None:
+            sharp = whole_image(self.images[index], step, name)
+        else:
+            sharp = centre_crop(self.images[index], self.crop, step)
         return make_pair(sharp, self.degradation, name_seed(name), name, self.scale)
 
 
-def centre_crop(image: np.ndarray, crop: int | None, multiple_of: int = 1) -> np.ndarray:
-    """A contiguous copy of the central ``crop`` x ``crop`` pixels (None: all), cut to a multiple."""
-    height, width = (extent if crop is None else crop for extent in image.shape[:2])
-    height, width = height - height % multiple_of, width - width % multiple_of
-    top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-    return np.ascontiguousarray(image[top : top + height, left : left + width]).copy()
+def centre_crop(image: np.ndarray, crop: int, multiple_of: int = 1) -> np.ndarray:
+    """A contiguous copy of the central ``crop`` x ``crop`` pixels, cut to a multiple."""
+    side = crop - crop % multiple_of
+    top, left = ((extent - side) // 2 for extent in image.shape[:2])
+    return np.ascontiguousarray(image[top : top + side, left : left + side]).copy()
+
+
+def whole_image(image: np.ndarray, multiple_of: int = 1, name: str = "") -> np.ndarray:
+    """A contiguous copy of the image, cut on the right and below to a multiple.
+
+    Raises:
+        ValueError: nothing would be left of it.
+    """
+    height, width = (extent - extent % multiple_of for extent in image.shape[:2])
+    if not height or not width:
+        raise ValueError(
+            f"image {name} is {image.shape[1]}x{image.shape[0]} pixels; reducing it {multiple_of} times "
+            f"needs at least {multiple_of}x{multiple_of}"
+        )
+    return np.ascontiguousarray(image[:height, :width]).copy()

@@ -14,7 +14,13 @@ from torch.utils.data import DataLoader
 from sharpkd.data.batch import Batch, collate
 from sharpkd.data.benchmark_guard import refuse_benchmark_images
 from sharpkd.data.cache import ImageCache, Skipped
-from sharpkd.data.crops import CropDataset, WholeImageDataset, check_crop_settings, smallest_side
+from sharpkd.data.crops import (
+    CropDataset,
+    WholeImageDataset,
+    check_crop_settings,
+    size_step,
+    smallest_side,
+)
 from sharpkd.data.images import check_folders, find_all_images
 from sharpkd.data.loader import ResumableLoader, WorkerLoader, one_thread
 from sharpkd.data.sampler import EpochSampler
@@ -99,6 +105,11 @@ class ImageDataModule(pl.LightningDataModule):
         check_crop_settings(
             crop_size, crops_per_image, fixed_crops, rotation, reduction, scale, unlabelled_per_crop
         )
+        if crop_size % (step := size_step(degradation, scale)):
+            raise ValueError(
+                f"data.crop_size must be a multiple of {step}, by which the degradation reduces it for the "
+                f"teacher, got {crop_size}"
+            )
         for name, value in (("val_crop", val_crop), ("val_limit", val_limit)):
             if value is not None and value < 1:
                 raise ValueError(f"data.{name} must be at least 1, or null, got {value}")
@@ -251,7 +262,8 @@ class ImageDataModule(pl.LightningDataModule):
 
     def _open_val(self) -> ImageCache:
         files = self.source.val_files()
-        cache = self._open(files, self.val_crop or self.scale, str(self.source))
+        least = self.val_crop or size_step(self.degradation, self.scale)
+        cache = self._open(files, least, str(self.source))
         if self.val_limit is None or self.val_limit >= len(cache):
             return cache
         chosen = [cache.files[i * len(cache) // self.val_limit] for i in range(self.val_limit)]

@@ -53,6 +53,8 @@ class Degradation(A.ImageOnlyTransform):
 
     condition_names: tuple[str, ...] = ("sigma",)
     """What the numbers of the condition vector are; blur sigma in pixels always comes first."""
+    carried_scale: int | None = None
+    """How many times smaller the image is that :meth:`carried` makes; None where it makes none."""
 
     def __init__(self, p: float = 1.0) -> None:
         super().__init__(p=self._share("p", p))
@@ -60,6 +62,10 @@ class Degradation(A.ImageOnlyTransform):
     def condition(self, params: dict[str, Any]) -> list[float]:
         """The condition vector for what ``get_params`` returned, or for an empty dict: nothing was done."""
         return [float(params.get("sigma", 0.0))]
+
+    def carried(self, img: np.ndarray) -> np.ndarray | None:
+        """The low-resolution image that ``img`` goes through on its way, for ``Batch.low_res``; or None."""
+        return None
 
     def _range(self, field: str, value: Setting, low: float, high: float = np.inf) -> tuple[float, float]:
         return as_range(type(self).__name__, field, value, low, high)
@@ -156,15 +162,25 @@ class LowRes(Degradation):
     Args:
         scale: by how much, a number or ``[low, high]``, at least 1 (1 changes nothing); need not be whole.
         p: share of images that are degraded.
+        carry_low_res: hand on the reduced image too, for a teacher that enlarges it by itself. All images
+            have to be reduced by one whole number then.
 
     Condition: ``[sigma, scale]`` with sigma 0, for no Gaussian is involved; ``[0, 1]`` is an untouched image.
     """
 
     condition_names: tuple[str, ...] = ("sigma", "scale")
 
-    def __init__(self, scale: Setting = (1.5, 4.0), p: float = 1.0) -> None:
+    def __init__(self, scale: Setting = (1.5, 4.0), p: float = 1.0, carry_low_res: bool = False) -> None:
         super().__init__(p=p)
         self.scale = self._range("scale", scale, 1.0)
+        self.carry_low_res = carry_low_res
+        if carry_low_res:
+            low, high = self.scale
+            if low != high or not low.is_integer() or p != 1:
+                raise ValueError(
+                    f"LowRes: carry_low_res needs one whole scale and p=1, found scale {scale!r} and p={p:g}"
+                )
+            self.carried_scale = int(low)
 
     def get_params(self) -> dict[str, Any]:
         """Draw the scale."""
@@ -177,6 +193,41 @@ class LowRes(Degradation):
     def condition(self, params: dict[str, Any]) -> list[float]:
         """``[0, scale]``."""
         return [0.0, params.get("scale", 1.0)]
+
+    def carried(self, img: np.ndarray) -> np.ndarray | None:
+        """``(H / scale, W / scale, 3)`` uint8 where ``carry_low_res`` asks for it."""
+        return None if self.carried_scale is None else maths.downscale(img, self.carried_scale)
+
+
+class Bicubic(Degradation):
+    """Reduced by Pillow's antialiased bicubic and left small: super-resolution, SharpBench's `sr` track.
+
+    Args:
+        scale: how many times smaller the result is, a whole number >= 1; both sides of an image have to be
+            multiples of it.
+
+    Condition: ``[sigma, scale]`` with sigma 0, as of :class:`LowRes`.
+    """
+
+    condition_names: tuple[str, ...] = ("sigma", "scale")
+
+    def __init__(self, scale: int = 2) -> None:
+        super().__init__()
+        if isinstance(scale, bool) or not isinstance(scale, int) or scale < 1:
+            raise ValueError(f"Bicubic: scale must be a whole number >= 1; found {scale!r}")
+        self.scale = scale
+
+    def apply(self, img: np.ndarray, **params: Any) -> np.ndarray:
+        """``(H, W, 3)`` uint8 -> ``(H / scale, W / scale, 3)``."""
+        if img.shape[0] % self.scale or img.shape[1] % self.scale:
+            raise ValueError(
+                f"Bicubic: both sides of an image must be multiples of scale {self.scale}; found {img.shape}"
+            )
+        return maths.downscale(img, self.scale)
+
+    def condition(self, params: dict[str, Any]) -> list[float]:
+        """``[0, scale]``."""
+        return [0.0, float(self.scale)]
 
 
 class Conference(LowRes):

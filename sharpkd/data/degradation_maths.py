@@ -101,16 +101,29 @@ def _to_sum_1(kernel: np.ndarray) -> np.ndarray:
     return kernel / kernel.sum()
 
 
+def resize(image: np.ndarray, height: int, width: int) -> np.ndarray:
+    """Pillow's bicubic, antialiased where it reduces, as MATLAB's ``imresize``; or the image itself.
+
+    Both use Keys' cubic kernel with a = -0.5 and widen it by the factor of the reduction.
+    """
+    if image.shape[:2] == (height, width):
+        return image
+    return np.asarray(Image.fromarray(image).resize((width, height), RESAMPLE))
+
+
+def downscale(image: np.ndarray, scale: float) -> np.ndarray:
+    """:func:`resize` to ``round(size / scale)``, at least one pixel: SharpBench's `sr` track."""
+    height, width = (max(1, round(side / scale)) for side in image.shape[:2])
+    return resize(image, height, width)
+
+
 def low_res(image: np.ndarray, scale: float) -> np.ndarray:
-    """SharpBench's `lowres` track: Pillow's antialiased bicubic to ``round(size / scale)``, then back up.
+    """SharpBench's `lowres` track: :func:`downscale`, then back up; never the image itself.
 
     The benchmark crops to a multiple of the scale first; here any size is accepted.
     """
-    height, width = image.shape[:2]
-    small = (max(1, round(width / scale)), max(1, round(height / scale)))
-    if small == (width, height):
-        return image.copy()
-    return np.asarray(Image.fromarray(image).resize(small, RESAMPLE).resize((width, height), RESAMPLE))
+    small = downscale(image, scale)
+    return image.copy() if small is image else resize(small, *image.shape[:2])
 
 
 def jpeg(image: np.ndarray, quality: int) -> np.ndarray:

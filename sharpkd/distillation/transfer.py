@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from sharpkd.distillation.taps import capture, listed
 
 __all__ = ["KnowledgeTransfer"]
 
+TeacherInput = Literal["degraded", "low_res"]
 HINT = "give a term a weight > 0, or train without a teacher: loss.delta=0 distillation=none"
 
 
@@ -27,12 +28,24 @@ class KnowledgeTransfer(nn.Module):
     ``terms``: name -> ``{"weight": float >= 0, "term": TransferTerm}``. A term of weight 0 (or a None entry)
     is dropped: not computed, its taps not captured, its adapters not built. ``weights`` keeps them all.
 
+    ``teacher_input``: what the teacher is shown. ``degraded`` is what the student sees too; ``low_res`` is
+    the small image that this was enlarged from, which a super-resolution net enlarges by itself.
+
     Raises:
-        ValueError: no term is left, a weight is negative or not finite, or an entry is malformed.
+        ValueError: no term is left, a weight is negative or not finite, an entry is malformed, or there is no
+            such teacher input.
     """
 
-    def __init__(self, terms: Mapping[str, Mapping[str, Any] | None]) -> None:
+    def __init__(
+        self, terms: Mapping[str, Mapping[str, Any] | None], teacher_input: TeacherInput = "degraded"
+    ) -> None:
         super().__init__()
+        if teacher_input not in get_args(TeacherInput):
+            raise ValueError(
+                f"distillation.teacher_input is {teacher_input!r}, expected "
+                f"{' or '.join(get_args(TeacherInput))}"
+            )
+        self.teacher_input: TeacherInput = teacher_input
         self.weights: dict[str, float] = {}
         self.terms = nn.ModuleDict()
         for name, entry in terms.items():

@@ -13,7 +13,7 @@ from rich.table import Table
 from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.benchmark.summary import SHARP
 from sharpkd.evaluation.comparison.compare import ComparedFolders
-from sharpkd.evaluation.folder.evaluation import table_of
+from sharpkd.evaluation.folder.figures import table_of
 from sharpkd.evaluation.folder.report import format_value
 from sharpkd.evaluation.rating.bradley_terry import BradleyTerry
 from sharpkd.evaluation.rows import INPUT, META, decibels
@@ -30,11 +30,21 @@ def console_of_results() -> Console:
 
 
 def print_results(results: Mapping[str, Any], console: Console) -> None:
-    """An evaluation on a folder; the columns on luma are left to the files."""
-    rows = [{title: value for title, value in row.items() if "-Y" not in title} for row in table_of(results)]
+    """An evaluation on a folder; the columns on luma are left to the files.
+
+    Where the task enlarges, those on luma are shown, as papers have them, and the others left out.
+    """
+    luma = results[META].get("scale", 1) > 1
+    rows = [
+        {title: value for title, value in row.items() if _is_shown(title, luma)} for row in table_of(results)
+    ]
     cells = [[format_value(column, value) for column, value in row.items()] for row in rows]
     _print(list(rows[0]), cells, console)
     console.print(f"{len(results[META]['images'])} images, each measured on 8-bit output", highlight=False)
+
+
+def _is_shown(title: str, luma: bool) -> bool:
+    return not title.startswith(("PSNR", "SSIM")) or ("-Y" in title) == luma
 
 
 def print_benchmark(results: Mapping[str, Any], console: Console) -> None:

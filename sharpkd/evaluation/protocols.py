@@ -12,7 +12,6 @@ from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image as pillow  # noqa: N813  # Image is the array type here
 
 from sharpkd.data import degradation_maths as maths
 from sharpkd.data.degradation import name_seed
@@ -74,7 +73,7 @@ def _sharp(sharp: Image, name: str) -> Pair:
 
 def _sr(sharp: Image, name: str, scale: int) -> Pair:
     sharp = _crop_to_multiple(sharp, name, scale)
-    return Pair(_resize(sharp, sharp.shape[0] // scale, sharp.shape[1] // scale), sharp)
+    return Pair(maths.downscale(sharp, scale), sharp)
 
 
 Maker = Callable[[Image, str], Pair]
@@ -148,11 +147,7 @@ def enlarged(condition: Condition, pair: Pair) -> Image:
     """
     if condition.scale == 1:
         return pair.degraded.copy()
-    return _resize(pair.degraded, *pair.sharp.shape[:2]).copy()
-
-
-def _resize(image: Image, height: int, width: int) -> Image:
-    return np.asarray(pillow.fromarray(image).resize((width, height), maths.RESAMPLE))
+    return maths.resize(pair.degraded, *pair.sharp.shape[:2]).copy()
 
 
 def _crop_to_multiple(image: Image, name: str, factor: int) -> Image:

@@ -21,6 +21,10 @@ from sharpkd.modules.teacher_ensemble import TeacherEnsemble
 PROBE_SIZE = 64
 
 
+def _probe(side: int) -> Tensor:
+    return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(0))
+
+
 class DistillModule(RestorationModule):
     """``total = α·L_pixel + β·L_perceptual + γ·L_SSIM + δ·L_distill`` with a teacher that never changes.
 
@@ -29,6 +33,10 @@ class DistillModule(RestorationModule):
 
     Inputs without ground truth (``Batch.extra``) go through both nets together with the others. The pixel,
     perceptual and SSIM terms are means over the labelled images, L_distill over all.
+
+    The teacher sees what :meth:`teacher_input_of` says: the student's input, or with
+    ``distillation.teacher_input=low_res`` the small image that it was enlarged from. Its answer has the size
+    of the sharp image either way.
 
     Args:
         teacher: the frozen net, or nets, that the student imitates; None only where ``loss.delta`` is 0.
@@ -49,8 +57,11 @@ class DistillModule(RestorationModule):
         if teacher is None or transfer is None:
             super()._refuse_delta(self.loss)
             return
-        probe = torch.rand(1, 3, PROBE_SIZE, PROBE_SIZE, generator=torch.Generator().manual_seed(0))
-        transfer.prepare(self.net, teacher.module, probe, probe.to(teacher.device or probe.device))
+        probe = _probe(PROBE_SIZE)
+        shown = probe
+        if transfer.teacher_input == "low_res":
+            shown = _probe(PROBE_SIZE // int(getattr(teacher.module, "scale", 1)))
+        transfer.prepare(self.net, teacher.module, probe, shown.to(teacher.device or shown.device))
 
     def _refuse_delta(self, loss: CombinedLoss) -> None:
         """Distillation is what this module is for: every delta is welcome."""
@@ -59,6 +70,28 @@ class DistillModule(RestorationModule):
         """The student's parameters and the adapters' of the transfer terms."""
         adapters = () if self.transfer is None else self.transfer.parameters()
         return chain(self.net.parameters(), adapters)
+
+    def teacher_input_of(self, batch: Batch) -> Tensor:
+        """What the teacher sees of a batch: the labelled images, then those without ground truth.
+
+        Returns:
+            ``(N + N * n, 3, h, w)``; h and w are the student's, or s times less with ``low_res``.
+
+        Raises:
+            ValueError: ``distillation.teacher_input=low_res``, and the batch lacks low-resolution images.
+        """
+        if self.transfer is None or self.transfer.teacher_input == "degraded":
+            labelled, extra = batch.degraded, batch.extra
+        else:
+            if batch.low_res is None or (batch.extra is not None and batch.extra_low_res is None):
+                which = "inputs" if batch.low_res is None else "inputs without ground truth"
+                raise ValueError(
+                    f"distillation.teacher_input=low_res, but the {which} come without low-resolution "
+                    "images; use degradation=lowres degradation.carry_low_res=true, or "
+                    "distillation.teacher_input=degraded"
+                )
+            labelled, extra = batch.low_res, batch.extra_low_res
+        return labelled if extra is None else torch.cat([labelled, extra])
 
     def compute_loss(self, batch: Batch) -> LossResult:
         """The weighted sum and its terms for one batch.
@@ -77,7 +110,8 @@ class DistillModule(RestorationModule):
             output = self(degraded, condition)
 
         def distill() -> dict[str, Tensor]:
-            return teacher.teach(transfer, Observed(output, features), degraded, condition, batch.sharp)
+            shown = self.teacher_input_of(batch)
+            return teacher.teach(transfer, Observed(output, features), shown, condition, batch.sharp)
 
         labelled = output if batch.extra is None else output[: len(batch)]
         return self.loss(labelled, batch.sharp, distill)

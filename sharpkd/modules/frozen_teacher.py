@@ -133,8 +133,13 @@ class FrozenTeacher(Frozen):
         """The teacher's output only."""
         return self.observe(degraded, (), condition).output
 
-    def check(self, scale: int, size: int = 48) -> None:
+    def check(self, scale: int, size: int = 48, asked_by: str = "") -> None:
         """Run once on noise, whatever is kept, and refuse a teacher that cannot teach this task.
+
+        Args:
+            scale: how many times it has to enlarge what it is shown.
+            size: pixels, of the noise.
+            asked_by: the setting that the scale follows from; by default ``task.scale``.
 
         Raises:
             ValueError: wrong output size (scale), wrong channel count, or values that are not finite.
@@ -145,7 +150,8 @@ class FrozenTeacher(Frozen):
         if tuple(output.shape) != expected:
             raise ValueError(
                 f"teacher {self.name}: it turns {size}x{size} into {tuple(output.shape)}, the task needs "
-                f"{expected}; its scale or channel count is not the task's (task.scale={scale})"
+                f"{expected}; its scale or channel count is not the task's "
+                f"({asked_by or f'task.scale={scale}'})"
             )
         if not torch.isfinite(output).all():
             raise ValueError(f"teacher {self.name}: its output is not finite; its weights are unusable")

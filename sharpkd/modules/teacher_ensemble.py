@@ -121,10 +121,10 @@ class TeacherEnsemble(nn.Module):
         """The mean of the teachers' outputs."""
         return self.observe(degraded, (), condition).output
 
-    def check(self, scale: int, size: int = 48) -> None:
+    def check(self, scale: int, size: int = 48, asked_by: str = "") -> None:
         """Refuse teachers that cannot teach this task; see ``FrozenTeacher.check``."""
         for teacher in self._teachers():
-            teacher.check(scale, size)
+            teacher.check(scale, size, asked_by)
 
     def _teachers(self) -> list[FrozenTeacher]:
         return [teacher for teacher in self.members if isinstance(teacher, FrozenTeacher)]

@@ -66,7 +66,7 @@ class SwinIR(ForeignNet):
     def __init__(self, path: str | None = None, url: str = URL, sha256: str | None = None) -> None:
         super().__init__(_untrained(), SCALE, minimum=SMALLEST)
         if path is not None:
-            self._fill(_at_hand(Path(path).expanduser(), url, sha256))
+            self._fill(at_hand(Path(path).expanduser(), url, sha256))
 
     @classmethod
     def of_state(cls, state: Mapping[str, Tensor], arguments: Mapping[str, Any]) -> SwinIR:
@@ -99,7 +99,13 @@ def _untrained() -> nn.Module:
         return Architecture(**ARGUMENTS)
 
 
-def _at_hand(file: Path, url: str, sha256: str | None) -> Path:
+def at_hand(file: Path, url: str = URL, sha256: str | None = None) -> Path:
+    """The file itself, downloaded first where it is missing and has the official one's name.
+
+    Raises:
+        FileNotFoundError: there is no such file, and it is not the official one's name.
+        DownloadError: it cannot be had; the message names the place to put it.
+    """
     if file.is_file():
         return file
     if file.name != OFFICIAL:

@@ -7,9 +7,10 @@ import logging
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.checkpoint import load_any_net
-from sharpkd.config import ConfigError
+from sharpkd.config import ConfigError, instantiate
 from sharpkd.config.teachers import TeacherSettings, several_teachers
 from sharpkd.data.answer_store import BYTES_PER_GB
+from sharpkd.data.degradation import Degradation
 from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.modules.teacher_answers import TeacherAnswers
 from sharpkd.modules.teacher_ensemble import TeacherEnsemble
@@ -47,9 +48,29 @@ def load_teacher(cfg: DictConfig) -> Teacher:
         members = {settings.name: _frozen(cfg, settings) for settings in several}
         weights = [settings.weight for settings in several]
         teacher = TeacherEnsemble(members, weights, cfg.teacher.combine)
-    teacher.check(cfg.task.scale)
+    scale, asked_by = _teacher_scale(cfg)
+    teacher.check(scale, asked_by=asked_by)
     _say_when_nothing_repeats(cfg)
     return teacher
+
+
+def _teacher_scale(cfg: DictConfig) -> tuple[int, str]:
+    """How many times the teacher has to enlarge what it is shown, and the setting that says so.
+
+    Raises:
+        ConfigError: it is to see low-resolution images, and the degradation hands none on.
+    """
+    if cfg.distillation.get("teacher_input", "degraded") == "degraded":
+        return int(cfg.task.scale), ""
+    degradation = instantiate(cfg.degradation)
+    carried = degradation.carried_scale if isinstance(degradation, Degradation) else None
+    if carried is None:
+        raise ConfigError(
+            f"distillation.teacher_input=low_res, but {type(degradation).__name__} hands on no "
+            "low-resolution image; use degradation=lowres degradation.scale=4 "
+            "degradation.carry_low_res=true, or distillation.teacher_input=degraded"
+        )
+    return carried, f"distillation.teacher_input=low_res, which is {carried} times smaller"
 
 
 def _frozen(cfg: DictConfig, settings: TeacherSettings) -> FrozenTeacher:

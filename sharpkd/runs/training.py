@@ -141,9 +141,9 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
         trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=_entries(cfg.callbacks), logger=loggers)
         _refuse_other_teacher(module, checkpoint)
         log.info(
-            "%s: %d steps, effective batch %d, in %s",
+            "%s: %s, effective batch %d, in %s",
             cfg.net._target_.rpartition(".")[2],
-            trainer.max_steps,
+            f"{trainer.max_steps} steps" if trainer.max_steps > 0 else f"{trainer.max_epochs} epochs",
             data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
             folder.path,
         )

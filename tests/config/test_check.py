@@ -167,6 +167,27 @@ def test_the_blur_of_images_taken_as_they_are_cannot_be_told() -> None:
         check(compose("train", [*told, "data.unlabelled_degraded=false"]))
 
 
+def test_an_unknown_teacher_input_is_named() -> None:
+    with pytest.raises(
+        ConfigError, match=r"^distillation\.teacher_input: expected 'degraded' or 'low_res', found 'small'$"
+    ):
+        check(compose("train", ["experiment=distill", "distillation.teacher_input=small"]))
+
+
+def test_images_taken_as_they_are_have_no_small_version() -> None:
+    shown = [*UNLABELLED, "experiment=enhanced_cnn_swinir"]
+    check(compose("train", shown))
+    check(
+        compose("train", ["data=sample", "experiment=enhanced_cnn_swinir", "data.unlabelled_degraded=false"])
+    )
+    message = (
+        "distillation.teacher_input=low_res, but images taken as they are have no low-resolution version; "
+        "use data.unlabelled_degraded=true or distillation.teacher_input=degraded"
+    )
+    with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
+        check(compose("train", [*shown, "data.unlabelled_degraded=false"]))
+
+
 def test_part_inside_a_net_is_refused() -> None:
     config = compose("train")
     OmegaConf.set_readonly(config, False)

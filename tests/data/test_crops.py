@@ -16,8 +16,11 @@ from sharpkd.data.crops import (
     make_pair,
     smallest_side,
     to_tensor,
+    whole_image,
 )
 from sharpkd.data.degradation import GaussianBlur, name_seed
+from sharpkd.evaluation.protocols import Condition
+from sharpkd.evaluation.protocols import make_pair as make_benchmark_pair
 
 from .conftest import picture
 
@@ -258,8 +261,19 @@ def test_the_seed_of_a_name_is_the_same_on_every_machine() -> None:
 def test_centre_crop() -> None:
     image = picture(0, 11, 14)
     np.testing.assert_array_equal(centre_crop(image, 5), image[3:8, 4:9])
-    np.testing.assert_array_equal(centre_crop(image, None), image)
-    np.testing.assert_array_equal(centre_crop(image, None, multiple_of=4), image[1:9, 1:13])
+    np.testing.assert_array_equal(centre_crop(image, 7, multiple_of=4), image[3:7, 5:9])
+
+
+def test_a_whole_image_is_cut_as_the_benchmark_cuts_it() -> None:
+    image = picture(0, 11, 14)
+    np.testing.assert_array_equal(whole_image(image), image)
+    np.testing.assert_array_equal(whole_image(image, 4), image[:8, :12])
+    sr = make_benchmark_pair(Condition("sr", "sr/4", scale=4), image, "any")
+    np.testing.assert_array_equal(whole_image(image, 4), sr.sharp)
+    with pytest.raises(
+        ValueError, match=r"^image dot is 9x3 pixels; reducing it 4 times needs at least 4x4$"
+    ):
+        whole_image(picture(0, 3, 9), 4, "dot")
 
 
 def test_the_images_are_never_written_to() -> None:

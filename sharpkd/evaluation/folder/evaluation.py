@@ -16,21 +16,26 @@ from sharpkd.data.batch import Batch
 from sharpkd.data.crops import WholeImageDataset
 from sharpkd.data.degradation import GaussianBlur, Noisy
 from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.evaluation.folder.figures import (
+    LATENCY_SIZES,
+    Size,
+    as_sizes,
+    check_threshold,
+    cost,
+    counted_above,
+    table_of,
+)
 from sharpkd.evaluation.folder.report import Comparison, write_report
 from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import Model
 from sharpkd.evaluation.pages.pictures import Pixels, Tile, from_pixels, side_by_side, to_pixels
 from sharpkd.evaluation.protocols import Condition, Pair, enlarged
 from sharpkd.evaluation.rows import INPUT, META, decibels, lpips_name
-from sharpkd.evaluation.speed import frame_milliseconds
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.functional.colour import rgb_to_y
 from sharpkd.functional.psnr import psnr
 from sharpkd.functional.ssim import ssim
-from sharpkd.metrics.latency import LATENCY_SIZE, net_latency
 from sharpkd.metrics.lpips import LPIPS, SMALLEST_SIDE
-from sharpkd.nets.base import RestorationNet
-from sharpkd.nets.stats import count_parameters
 from sharpkd.runs.folder import write_json
 
 log = logging.getLogger(__name__)
@@ -60,7 +65,8 @@ class FolderEvaluation:
 
     Args:
         nets: by the name that they have in the results; a :class:`~sharpkd.evaluation.models.Model` is
-            told the blur where the degradation is a Gaussian one, alone or with noise.
+            told the blur where the degradation is a Gaussian one, alone or with noise. One that enlarges as
+            many times as the image is smaller that the degradation carries is shown that one.
         images: files.
         degradation: any albumentations transform; seeded by each image's name, as in validation.
         scale: how many times smaller the degraded image is.
@@ -88,10 +94,16 @@ class FolderEvaluation:
                 net.eval()
         self._condition_names = condition_names_of(degradation)
         self.scale = scale
+        self.carried_scale = getattr(degradation, "carried_scale", None)
         self.images = list(images)
         self.names = _unique_names(self.images)
         self.use_condition = use_condition
         self._pairs = WholeImageDataset(_Files(self.images), degradation, scale=scale)
+
+    @property
+    def border(self) -> int:
+        """Pixels that no metric but LPIPS looks at, on every side: the scale, where the task enlarges."""
+        return self.scale if self.scale > 1 else 0
 
     def restored(self, index: int) -> tuple[Tensor, dict[str, Tensor]]:
         """One image: ``(1, 3, H, W)`` sharp, and ``input`` and every net's output, all rounded to 8 bit.
@@ -107,11 +119,18 @@ class FolderEvaluation:
         condition = pair.condition if self.use_condition else None
         with torch.inference_mode():
             for name, net in self.nets.items():
+                small = self._low_res_for(net, pair)
                 if isinstance(net, nn.Module):
-                    versions[name] = quantise_8bit(net(pair.degraded, condition).float())
+                    shown = pair.degraded if small is None else small
+                    versions[name] = quantise_8bit(net(shown, condition).float())
                 else:
-                    versions[name] = from_pixels(net.restore(test, told))
+                    shown_to = test if small is None else Pair(to_pixels(small[0]), test.sharp)
+                    versions[name] = from_pixels(net.restore(shown_to, told))
         return pair.sharp, versions
+
+    def _low_res_for(self, net: nn.Module | Model, pair: Batch) -> Tensor | None:
+        own = getattr(net, "scale", self.scale)
+        return pair.low_res if own not in (1, self.scale) and own == self.carried_scale else None
 
     def _test_of(self, pair: Batch) -> tuple[Pair, Condition]:
         told = pair.condition[0].tolist() if pair.condition is not None else []
@@ -120,26 +139,33 @@ class FolderEvaluation:
         return Pair(to_pixels(pair.degraded[0]), to_pixels(pair.sharp[0])), condition
 
 
-def score(output: Tensor, sharp: Tensor, lpips: LPIPS | None = None) -> Scores:
+def score(output: Tensor, sharp: Tensor, lpips: LPIPS | None = None, border: int = 0) -> Scores:
     """Every metric of one image; None where the image is too small for it, or LPIPS has no weights.
 
     Args:
         output: ``(1, 3, H, W)``, already rounded to 8 bit, as the sharp one is.
         sharp: the same shape.
         lpips: the metric, where its weights are there.
+        border: pixels left out on every side, except by LPIPS.
     """
-    side = min(sharp.shape[-2:])
-    luma = rgb_to_y(output), rgb_to_y(sharp)
+    whole, side = min(sharp.shape[-2:]), min(sharp.shape[-2:]) - 2 * border
+    inside = _without_border(output, border), _without_border(sharp, border)
+    luma = rgb_to_y(inside[0]), rgb_to_y(inside[1])
     with torch.inference_mode():
         return {
-            "psnr": float(psnr(output, sharp)),
-            "ssim": float(ssim(output, sharp)) if side >= SSIM_SIDE else None,
-            "psnr_y": float(psnr(*luma)),
+            "psnr": float(psnr(*inside)) if side > 0 else None,
+            "ssim": float(ssim(*inside)) if side >= SSIM_SIDE else None,
+            "psnr_y": float(psnr(*luma)) if side > 0 else None,
             "ssim_y": float(ssim(*luma)) if side >= SSIM_SIDE else None,
             "lpips": float(lpips.score(output, sharp))
-            if lpips and side >= SMALLEST_SIDE[lpips.backbone]
+            if lpips and whole >= SMALLEST_SIDE[lpips.backbone]
             else None,
         }
+
+
+def _without_border(image: Tensor, border: int) -> Tensor:
+    height, width = image.shape[-2:]
+    return image[..., border : max(border, height - border), border : max(border, width - border)]
 
 
 def evaluate_folder(
@@ -151,6 +177,8 @@ def evaluate_folder(
     scale: int = 1,
     use_condition: bool = False,
     lpips: LPIPS | None = None,
+    ssim_threshold: float | None = None,
+    latency_sizes: Sequence[Size] = LATENCY_SIZES,
     origins: Mapping[str, Mapping[str, Any]] | None = None,
     meta: Mapping[str, Any] | None = None,
     title: str = "Evaluation",
@@ -161,7 +189,9 @@ def evaluate_folder(
     """Measure nets on images; write ``metrics.json``, ``per_image.csv``, ``pictures/``, ``report.html``.
 
     Every metric is taken on 8-bit-rounded RGB images and averaged per image; ``psnr_y`` and ``ssim_y`` on
-    luma (BT.601). ``ms_per_image`` is the median for an output of 640x480 (torch eager, float32, CPU).
+    luma (BT.601). Where ``scale`` is above 1, a border of so many pixels is left out of all but LPIPS: on
+    luma that is the super-resolution papers' protocol. ``ms_per_image`` is the median for an output of the
+    first of the sizes (torch eager, float32, CPU), ``ms_by_size`` has them all.
 
     Args:
         nets: by name; they are put into eval mode and see the degraded image alone. A
@@ -172,6 +202,8 @@ def evaluate_folder(
         scale: how many times smaller the degraded image is.
         use_condition: tell the nets what the degradation did.
         lpips: the metric, or None for a blank column.
+        ssim_threshold: also count the images whose SSIM is above it: ``ssim_above`` and ``ssim_y_above``.
+        latency_sizes: (height, width) of the outputs that are timed.
         origins: further facts for a net's entry in the results, such as its file and hash.
         meta: further facts for ``_meta``.
         title: of the report.
@@ -183,8 +215,11 @@ def evaluate_folder(
         What ``metrics.json`` holds: ``input`` and each net with its metrics and cost, and ``_meta``.
 
     Raises:
-        ValueError: there is no usable image, or a net's name is reserved.
+        ValueError: there is no usable image, a net's name is reserved, the threshold is no SSIM, or a size is
+            no size.
     """
+    check_threshold(ssim_threshold)
+    sizes = as_sizes(latency_sizes)
     evaluation = FolderEvaluation(nets, images, degradation, scale, use_condition)
     per_image, skipped = _measure(evaluation, lpips, progress)
     if not per_image:
@@ -194,14 +229,20 @@ def evaluate_folder(
         results[model] = {
             metric: _mean([rows[model][metric] for rows in per_image.values()]) for metric in METRICS
         }
+        if ssim_threshold is not None:
+            scores = [rows[model] for rows in per_image.values()]
+            results[model] |= counted_above(scores, ssim_threshold)
         if model != INPUT:
-            results[model] |= cost(nets[model], scale=scale) | dict((origins or {}).get(model, {}))
+            results[model] |= cost(nets[model], sizes, scale) | dict((origins or {}).get(model, {}))
     results[META] = {
         "images": [evaluation.names[index] for index in per_image],
         "skipped": skipped,
         "degradation": str(degradation),
         "seed": "SHA-256 of each image's name",
-        "latency_size": list(LATENCY_SIZE),
+        "scale": scale,
+        "border": evaluation.border,
+        "ssim_threshold": ssim_threshold,
+        "latency_sizes": [list(size) for size in sizes],
         "lpips": None if lpips is None else lpips.backbone,
         **machine(),
         **(meta or {}),
@@ -216,44 +257,10 @@ def evaluate_folder(
     return results
 
 
-def cost(net: nn.Module | Model, size: tuple[int, int] = LATENCY_SIZE, scale: int = 1) -> dict[str, Any]:
-    """Parameters, MACs per output pixel (None where unknown), ms for one output of ``size``.
-
-    A net that enlarges ``scale`` times is given that much smaller an image, as in SharpBench's times.
-    """
-    if not isinstance(net, nn.Module):
-        known = net.facts()
-        cost_known = {key: known[key] for key in ("parameters", "macs_per_pixel")}
-        return cost_known | {"ms_per_image": frame_milliseconds(net, size)}
-    return {
-        "parameters": count_parameters(net),
-        "macs_per_pixel": net.macs_per_pixel() if isinstance(net, RestorationNet) else None,
-        "ms_per_image": round(net_latency(net, size, scale).median_ms, 2),
-    }
-
-
 def condition_names_of(degradation: Any) -> tuple[str, ...]:
     """What the condition vector's numbers are, where a non-blind method may rely on them; else nothing."""
     # after any other degradation the blur is not all that was done
     return degradation.condition_names if type(degradation) in (GaussianBlur, Noisy) else ()
-
-
-def table_of(results: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The rows of the report's table: one a model, blank columns left out, LPIPS with its backbone's name."""
-    columns = {
-        "PSNR (dB)": "psnr", "SSIM": "ssim", "PSNR-Y (dB)": "psnr_y", "SSIM-Y": "ssim_y",
-        lpips_name(results[META].get("lpips")): "lpips",
-        "parameters": "parameters", "MACs / pixel": "macs_per_pixel", "ms / image": "ms_per_image",
-    }  # fmt: skip
-    models = [model for model in results if model != META]
-    used = {
-        title: key
-        for title, key in columns.items()
-        if any(results[model].get(key) is not None for model in models)
-    }
-    return [
-        {"model": model} | {title: results[model].get(key) for title, key in used.items()} for model in models
-    ]
 
 
 def _measure(
@@ -270,7 +277,9 @@ def _measure(
             log.warning("left out: %s", error)
             skipped.append(str(error))
             continue
-        per_image[index] = {model: score(output, sharp, lpips) for model, output in versions.items()}
+        per_image[index] = {
+            model: score(output, sharp, lpips, evaluation.border) for model, output in versions.items()
+        }
     return per_image, skipped
 
 
@@ -341,10 +350,11 @@ def _psnr(scores: Scores) -> str:
 
 def _conditions(results: Mapping[str, Any]) -> str:
     meta = results[META]
-    height, width = LATENCY_SIZE
+    sizes = ", ".join(f"{width}×{height}" for height, width in meta["latency_sizes"])
+    border = f"a border of {meta['border']} pixels left out of PSNR and SSIM, " if meta["border"] else ""
     return (
         f"{len(meta['images'])} images, degradation {meta['degradation']}, every output rounded to 8 bit, "
-        f"metrics averaged per image. ms / image: median for an output of {width}×{height}, torch eager "
+        f"{border}metrics averaged per image. ms / image: median for an output of {sizes}, torch eager "
         f"float32, {meta['threads']} thread(s), {meta['cpu']}."
     )
 

@@ -21,13 +21,8 @@ from sharpkd.data.albumentations_guard import A
 from sharpkd.data.crops import to_tensor
 from sharpkd.data.degradation import GaussianBlur, degrade, name_seed
 from sharpkd.data.images import read_image
-from sharpkd.evaluation.folder.evaluation import (
-    FolderEvaluation,
-    cost,
-    evaluate_folder,
-    score,
-    table_of,
-)
+from sharpkd.evaluation.folder.evaluation import FolderEvaluation, evaluate_folder, score
+from sharpkd.evaluation.folder.figures import cost, table_of
 from sharpkd.evaluation.pages.pictures import side_by_side, to_pixels
 from sharpkd.evaluation.protocols import Condition, Pair, enlarged
 from sharpkd.functional.check import quantise_8bit
@@ -243,9 +238,9 @@ def test_the_input_of_a_task_that_enlarges_is_the_benchmarks(photos: list[Path],
 
 def test_times_are_those_of_an_output_whatever_the_scale() -> None:
     net = Double()
-    cost(net, (48, 65), scale=2)
+    cost(net, [(48, 65)], scale=2)
     assert set(net.sizes) == {(24, 33)}
-    cost(net, (48, 65))
+    cost(net, [(48, 65)])
     assert net.sizes[-1] == (48, 65)
 
 
@@ -291,7 +286,7 @@ def test_no_images(tmp_path: Path) -> None:
 
 def test_cost_of_a_net_that_tells() -> None:
     net = PixelStudent(unshuffle=2, width=8, depth=3).eval()
-    figures = cost(net, (48, 64))
+    figures = cost(net, [(48, 64)])
     assert figures["parameters"] == sum(p.numel() for p in net.parameters())
     assert figures["macs_per_pixel"] == net.macs_per_pixel()
     assert figures["ms_per_image"] > 0
