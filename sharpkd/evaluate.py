@@ -58,7 +58,8 @@ def images_of(cfg: DictConfig) -> list[Path]:
             raise FileNotFoundError(
                 f"data.val_dir: there is no folder {Path(folder).expanduser().absolute()}"
             )
-    data = instantiate(cfg.data, degradation=None, scale=cfg.task.scale, seed=cfg.seed)
+    # only the files are asked for: no crop is cut that would have to fit the scale
+    data = instantiate(cfg.data, degradation=None, scale=1, seed=cfg.seed)
     data.source.prepare()
     files: list[Path] = data.source.val_files()
     if not files:

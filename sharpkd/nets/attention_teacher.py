@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpkd.functional.bicubic import enlarge
+from sharpkd.functional.bicubic import macs_per_pixel as macs_of_enlarging
 from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, conv3x3, init_small
 from sharpkd.nets.pooling import AttentionPool
 
@@ -90,6 +92,8 @@ class AttentionTeacher(RestorationNet):
         spatial_attention: gate the places of every block.
         attention_window: pixels; outside training the channel attention pools windows of this side instead
             of the whole image (see AttentionPool). About 1.5 times the training crop; null pools everything.
+        scale: how many times larger the output is, along each axis (>= 1); above 1 the last convolution has
+            scale**2 times the channels, and the input is enlarged by bicubic interpolation and then added.
 
     Raises ValueError naming the argument, what was found and what was expected.
     """
@@ -104,8 +108,10 @@ class AttentionTeacher(RestorationNet):
         channel_attention: bool = True,
         spatial_attention: bool = True,
         attention_window: int | None = 192,
+        scale: int = 1,
     ) -> None:
         super().__init__()
+        self.scale = at_least("scale", scale, 1)
         self.width = at_least("width", width, 1)
         self.unshuffle = at_least("unshuffle", unshuffle, 1)
         at_least("reduction", reduction, 1)
@@ -149,7 +155,7 @@ class AttentionTeacher(RestorationNet):
             for i in steps
         )
         self.decoder = nn.ModuleList(level(i, depth) for i, depth in enumerate(self.decoder_depths))
-        self.tail = init_small(conv3x3(width, inside))
+        self.tail = init_small(conv3x3(width, inside * scale**2))
         single = len(self.depths) == 1
         self.taps = {
             "early": "head" if single else "encoder.0",
@@ -189,7 +195,7 @@ class AttentionTeacher(RestorationNet):
 
     def macs_per_pixel(self) -> float:
         inside = CHANNELS * self.unshuffle**2
-        macs = 2 * 9 * inside * self.width / self.unshuffle**2
+        macs = (1 + self.scale**2) * 9 * inside * self.width / self.unshuffle**2
         for i, depth in enumerate(self.depths):
             channels, area = self.width * 2**i, (self.unshuffle * 2**i) ** 2
             blocks = depth + (self.decoder_depths[i] if i < len(self.decoder_depths) else 0)
@@ -199,7 +205,8 @@ class AttentionTeacher(RestorationNet):
             if i < len(self.decoder_depths):
                 # Down: 2x2 from c to 2c. Up: 1x1 from 2c to 4c. Both at a quarter of this level's places.
                 macs += (4 * channels * 2 * channels + 2 * channels * 4 * channels) / (4 * area)
-        return macs + sum(m.macs_per_pixel() for m in self.modules() if isinstance(m, ChannelAttention))
+        macs += sum(m.macs_per_pixel() for m in self.modules() if isinstance(m, ChannelAttention))
+        return macs / self.scale**2 + macs_of_enlarging(CHANNELS, self.scale)
 
     def restore(self, image: Tensor) -> Tensor:
         features = self.head(F.pixel_unshuffle(image, self.unshuffle))
@@ -211,4 +218,5 @@ class AttentionTeacher(RestorationNet):
         features = self.bottom(features)
         for i in reversed(range(len(skips))):
             features = self.decoder[i](skips[i] + self.up[i](features))
-        return image + F.pixel_shuffle(self.tail(features), self.unshuffle)
+        residual = F.pixel_shuffle(self.tail(features), self.unshuffle * self.scale)
+        return enlarge(image, self.scale) + residual

@@ -69,8 +69,9 @@ class RestorationNet(nn.Module, ABC):
     def receptive_field(self) -> int | None:
         """Side in pixels (odd) of the square window, centred on an output pixel, that can influence it.
 
-        Where the reach differs between pixels (nets with a stride), the largest counts: a halo of
-        (receptive_field - 1) / 2 makes tiles exact. None when the whole image has an influence.
+        They are pixels of the input; where the net enlarges, the window is centred on that which the output
+        pixel lies in. Where the reach differs between pixels (nets with a stride), the largest counts: a halo
+        of (receptive_field - 1) / 2 makes tiles exact. None when the whole image has an influence.
         """
 
     @abstractmethod

@@ -7,6 +7,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpkd.functional.bicubic import enlarge
+from sharpkd.functional.bicubic import macs_per_pixel as macs_of_enlarging
 from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, conv3x3, init_small
 from sharpkd.nets.pooling import AttentionPool
 
@@ -66,6 +68,8 @@ class MobileStudent(RestorationNet):
         attention: efficient channel attention in every block. Without it the receptive field is finite.
         attention_window: pixels; outside training the attention pools windows of this side instead of the
             whole image (see AttentionPool). About 1.5 times the training crop; null pools the whole image.
+        scale: how many times larger the output is, along each axis (>= 1); above 1 the last convolution has
+            scale**2 times the channels, and the input is enlarged by bicubic interpolation and then added.
 
     Raises ValueError naming the argument that is too small.
     """
@@ -77,8 +81,10 @@ class MobileStudent(RestorationNet):
         blocks: int = 6,
         attention: bool = True,
         attention_window: int | None = 192,
+        scale: int = 1,
     ) -> None:
         super().__init__()
+        self.scale = at_least("scale", scale, 1)
         self.unshuffle = at_least("unshuffle", unshuffle, 1)
         self.width = at_least("width", width, 1)
         self.attention = attention
@@ -90,7 +96,7 @@ class MobileStudent(RestorationNet):
                 for _ in range(at_least("blocks", blocks, 1))
             )
         )
-        self.tail = init_small(conv3x3(width, inside))
+        self.tail = init_small(conv3x3(width, inside * scale**2))
         self.taps = {"early": "head", "middle": f"blocks.{(blocks - 1) // 2}", "late": f"blocks.{blocks - 1}"}
 
     @property
@@ -107,12 +113,14 @@ class MobileStudent(RestorationNet):
     def macs_per_pixel(self) -> float:
         inside = CHANNELS * self.unshuffle**2
         separable = 9 * self.width + self.width**2
-        per_cell = 2 * 9 * inside * self.width + 2 * len(self.blocks) * separable
+        per_cell = (1 + self.scale**2) * 9 * inside * self.width + 2 * len(self.blocks) * separable
         eca = sum(
             m.macs_per_pixel(self.width) for m in self.modules() if isinstance(m, EfficientChannelAttention)
         )
-        return per_cell / self.unshuffle**2 + eca
+        per_pixel = per_cell / self.unshuffle**2 + eca
+        return per_pixel / self.scale**2 + macs_of_enlarging(CHANNELS, self.scale)
 
     def restore(self, image: Tensor) -> Tensor:
         cells = F.pixel_unshuffle(image, self.unshuffle)
-        return image + F.pixel_shuffle(self.tail(self.blocks(self.head(cells))), self.unshuffle)
+        residual = F.pixel_shuffle(self.tail(self.blocks(self.head(cells))), self.unshuffle * self.scale)
+        return enlarge(image, self.scale) + residual

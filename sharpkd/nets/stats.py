@@ -44,10 +44,7 @@ def measured_receptive_field(net: RestorationNet, max_size: int = 512) -> int | 
 
     Runs on a double precision copy with positive weights, on the CPU, on images that grow until it fits.
     None when it still does not fit at ``max_size`` pixels: then the net looks at everything, or nearly.
-    Nets with ``scale`` 1 only (ValueError otherwise).
     """
-    if net.scale != 1:
-        raise ValueError(f"measured_receptive_field: found a net of scale {net.scale}, expected scale 1")
     twin = copy.deepcopy(net).to("cpu", torch.float64).eval()
     _make_positive(twin)
     size = 32
@@ -60,20 +57,23 @@ def measured_receptive_field(net: RestorationNet, max_size: int = 512) -> int | 
 
 
 def _reach_at(net: RestorationNet, size: int) -> int | None:
-    """Largest distance on an axis from an output pixel to an input pixel with influence; None: cut off."""
+    """Largest distance on an axis between input pixels: that of an output pixel and one with influence on it.
+
+    None where the image cuts it off.
+    """
     # Small values keep sigmoids away from where their slope rounds to zero.
     image = torch.full((1, CHANNELS, size, size), 1e-3, dtype=torch.float64, requires_grad=True)
     output = net(image)
     first = size // 2 // net.stride * net.stride
     reach = 0
-    for place in range(first, first + net.stride):
-        if place >= size:
-            return None
+    if first + net.stride > size:
+        return None
+    for place in range(first * net.scale, (first + net.stride) * net.scale):
         (gradient,) = torch.autograd.grad(output[..., place, place].sum(), image, retain_graph=True)
         seen = _extent(gradient)
         if seen[0] == 0 or seen[1] == size - 1:
             return None
-        reach = max(reach, place - seen[0], seen[1] - place)
+        reach = max(reach, place // net.scale - seen[0], seen[1] - place // net.scale)
     return reach
 
 

@@ -26,6 +26,13 @@ SMALL: dict[str, Callable[[], RestorationNet]] = {
     "nafnet": lambda: NAFNet(
         width=4, encoder_blocks=[1, 2, 1], middle_blocks=1, decoder_blocks=[1, 1, 2], attention_window=24
     ),
+    "pixel_student_enlarging": lambda: PixelStudent(width=4, depth=3, scale=3),
+    "mobile_student_enlarging": lambda: MobileStudent(width=8, blocks=2, attention_window=16, scale=2),
+    "enhanced_cnn_enlarging": lambda: EnhancedCNN(width=4, blocks=2, scale=4),
+    "enhanced_cnn_residual_enlarging": lambda: EnhancedCNN(width=4, blocks=1, global_residual=True, scale=2),
+    "attention_teacher_enlarging": lambda: AttentionTeacher(
+        width=4, depths=[1, 2, 1], attention_window=24, scale=2
+    ),
     "attention_teacher_single_level": lambda: AttentionTeacher(width=4, depths=[3], attention_window=None),
 }
 

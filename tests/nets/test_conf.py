@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from hydra.utils import instantiate
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import count_parameters
@@ -33,12 +33,23 @@ def test_every_file_is_covered() -> None:
     assert {path.stem for path in CONF.glob("*.yaml")} == set(LIMITS) | FROM_FILES
 
 
+def read(name: str, scale: int = 1) -> DictConfig:
+    """The file inside a configuration with a task."""
+    net = OmegaConf.load(CONF / f"{name}.yaml")
+    return OmegaConf.create({"task": {"scale": scale}, "net": net}).net
+
+
+@pytest.mark.parametrize("name", sorted(set(LIMITS) - {"nafnet"}))
+@pytest.mark.parametrize("scale", [2, 3, 4])
+def test_the_task_says_how_many_times_it_enlarges(name: str, scale: int) -> None:
+    assert instantiate(read(name, scale), _convert_="all").scale == scale
+
+
 @pytest.mark.parametrize("name", LIMITS)
 def test_builds_within_its_limits(name: str) -> None:
     path = CONF / f"{name}.yaml"
     assert path.read_text().splitlines()[0] == f"# python -m sharpkd.train net={name}"
-    config = OmegaConf.create(path.read_text())
-    net = instantiate(config, _convert_="all")
+    net = instantiate(read(name), _convert_="all")
     assert isinstance(net, RestorationNet)
     assert type(net).__module__.endswith(name.removesuffix("_small").removesuffix("_tiny"))
     least, most, least_kilo_macs, most_kilo_macs = LIMITS[name]
@@ -50,7 +61,7 @@ def test_builds_within_its_limits(name: str) -> None:
     "name", ["attention_teacher", "enhanced_cnn", "mobile_student", "nafnet", "pixel_student"]
 )
 def test_defaults_of_the_constructor_are_those_of_the_file(name: str) -> None:
-    config = OmegaConf.create((CONF / f"{name}.yaml").read_text())
+    config = read(name)
     written = instantiate(config, _convert_="all").state_dict()
     default = instantiate({"_target_": OmegaConf.select(config, "_target_")}).state_dict()
     assert {k: v.shape for k, v in written.items()} == {k: v.shape for k, v in default.items()}

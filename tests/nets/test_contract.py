@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from sharpkd.functional.bicubic import enlarge
 from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet, check_image, pad_to_multiple
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
@@ -35,7 +37,7 @@ def test_every_size_from_one_pixel_keeps_its_shape(net: RestorationNet, image: I
     for side in range(1, 36):
         degraded = image(side, 36 - side)
         output = net(degraded)
-        assert output.shape == degraded.shape
+        assert output.shape == (1, 3, side * net.scale, (36 - side) * net.scale)
         assert output.isfinite().all()
 
 
@@ -46,7 +48,8 @@ def test_odd_sizes_continue_the_border(net: RestorationNet, image: Image) -> Non
     rows, columns = {1: (0, 0), 2: (1, 1), 3: (2, 1), 8: (7, 1)}[net.stride]
     whole = F.pad(degraded, (0, columns, 0, rows), mode="replicate")
     awake(net)
-    torch.testing.assert_close(net(degraded), net(whole)[..., :height, :width])
+    kept = net(whole)[..., : height * net.scale, : width * net.scale]
+    torch.testing.assert_close(net(degraded), kept)
 
 
 @torch.no_grad()
@@ -64,9 +67,9 @@ def test_images_of_a_batch_do_not_mix(net: RestorationNet, image: Image) -> None
 
 
 @torch.no_grad()
-def test_starts_as_the_identity_within_an_8_bit_level(net: RestorationNet, image: Image) -> None:
+def test_starts_as_the_identity_or_bicubic_within_an_8_bit_level(net: RestorationNet, image: Image) -> None:
     degraded = image(40, 40)
-    change = (net(degraded) - degraded).abs().max()
+    change = (net(degraded) - enlarge(degraded, net.scale)).abs().max()
     has_global_residual = getattr(net, "global_residual", True)
     if has_global_residual:
         assert 0 < change < 1 / 255
@@ -77,7 +80,7 @@ def test_starts_as_the_identity_within_an_8_bit_level(net: RestorationNet, image
 def test_gradients_reach_every_parameter(net: RestorationNet, image: Image) -> None:
     net.train()
     degraded = image(32, 32, 2)
-    (net(degraded) - image(32, 32, 2)).abs().mean().backward()
+    (net(degraded) - image(32 * net.scale, 32 * net.scale, 2)).abs().mean().backward()
     blocked = [n for n, p in net.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
     assert blocked == []
 
@@ -139,8 +142,13 @@ def test_bfloat16_stays_close(net: RestorationNet, image: Image) -> None:
         MobileStudent(unshuffle=3, width=4, blocks=1, attention=False),
         EnhancedCNN(width=4, blocks=1),
         AttentionTeacher(width=4, depths=[1, 1], channel_attention=False),
+        PixelStudent(unshuffle=1, width=4, depth=2, scale=2),
+        PixelStudent(width=4, depth=3, scale=3),
+        MobileStudent(unshuffle=3, width=4, blocks=1, attention=False, scale=2),
+        EnhancedCNN(width=4, blocks=1, global_residual=True, scale=4),
+        AttentionTeacher(width=4, depths=[1, 1], channel_attention=False, scale=2),
     ],
-    ids=lambda net: type(net).__name__,
+    ids=lambda net: f"{type(net).__name__}-x{net.scale}",
 )
 @torch.no_grad()
 def test_tiles_with_the_declared_halo_are_exact(finite: RestorationNet, image: Image) -> None:
@@ -151,11 +159,16 @@ def test_tiles_with_the_declared_halo_are_exact(finite: RestorationNet, image: I
     tile, size = 2 * step, 2 * halo + 6 * step
     degraded = image(size, size)
     first = halo + 2 * step
-    whole = finite(degraded)[..., first : first + tile, first : first + tile]
+    scale = finite.scale
+    kept = slice(first * scale, (first + tile) * scale)
+    whole = finite(degraded)[..., kept, kept]
 
     def tiled(margin: int) -> Tensor:
-        outer = slice(first - margin, first + tile + margin)
-        return finite(degraded[..., outer, outer])[..., margin : margin + tile, margin : margin + tile]
+        outer, inner = (
+            slice(first - margin, first + tile + margin),
+            slice(margin * scale, (margin + tile) * scale),
+        )
+        return finite(degraded[..., outer, outer])[..., inner, inner]
 
     torch.testing.assert_close(tiled(halo), whole, rtol=1e-5, atol=1e-6)
     assert not torch.allclose(tiled(0), whole, rtol=1e-3, atol=1e-3)
@@ -190,3 +203,33 @@ def test_padding_repeats_the_last_row_and_column() -> None:
     expected = torch.tensor([[0.0, 1, 2, 2], [3, 4, 5, 5], [3, 4, 5, 5], [3, 4, 5, 5]])
     torch.testing.assert_close(pad_to_multiple(image, 4)[0, 0], expected)
     assert pad_to_multiple(image, 1) is image
+
+
+@pytest.mark.parametrize(
+    ("net", "tail"),
+    [
+        (PixelStudent(width=4, depth=3), "tail"),
+        (MobileStudent(width=4, blocks=1), "tail"),
+        (EnhancedCNN(width=4, blocks=1), "tail"),
+        (AttentionTeacher(width=4, depths=[1]), "tail"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, RestorationNet) else "",
+)
+def test_a_scale_changes_the_last_convolution_alone(net: RestorationNet, tail: str) -> None:
+    """So that a net of scale 1 has the tensors, in the order, that it had without the argument."""
+    arguments: dict[str, Any] = {"blocks": 1} if hasattr(net, "blocks") else {"depth": 3}
+    if isinstance(net, AttentionTeacher):
+        arguments = {"depths": [1]}
+    larger = type(net)(width=4, scale=3, **arguments)
+    before = {key: value.shape for key, value in net.state_dict().items()}
+    after = {key: value.shape for key, value in larger.state_dict().items()}
+    assert list(before) == list(after)
+    changed = {key for key in before if before[key] != after[key]}
+    assert changed == {f"{tail}.weight", f"{tail}.bias"}
+    assert after[f"{tail}.weight"][0] == 9 * before[f"{tail}.weight"][0]
+
+
+def test_a_scale_is_at_least_1() -> None:
+    for build in (PixelStudent, MobileStudent, EnhancedCNN, AttentionTeacher):
+        with pytest.raises(ValueError, match=r"^scale: found 0, expected at least 1$"):
+            build(scale=0)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
 from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
@@ -25,8 +26,10 @@ from sharpkd.nets.pixel_student import PixelStudent
         lambda: MobileStudent(unshuffle=1, width=4, blocks=1, attention_window=40),
         lambda: AttentionTeacher(width=4, depths=[1, 1], channel_attention=False),
         lambda: NAFNet(4, [1], 1, [1], attention_window=40),
+        lambda: PixelStudent(width=4, depth=3, scale=3),
+        lambda: EnhancedCNN(width=4, blocks=1, global_residual=True, scale=2),
     ],
-    ids=["pixel_student", "mobile_student", "attention_teacher", "nafnet"],
+    ids=["pixel_student", "mobile_student", "attention_teacher", "nafnet", "pixel_student-x3", "cnn-x2"],
 )
 def test_exported_graph_takes_any_size(
     build: Callable[[], RestorationNet], image: Callable[..., Tensor], tmp_path: Path
