@@ -139,6 +139,26 @@ def _plus_minus(row: dict[str, str], name: str, digits: int) -> str:
     return f"{mean:+.{digits}f} ± {high - mean:.{digits}f}"
 
 
+def second_report_table(found: dict[str, Any]) -> str:
+    """What bicubic enlargement is worth by factor, then the nets at ÷4 that were measured, as Markdown."""
+    lines = ["| | PSNR (dB) | SSIM | above 0.90 | SSIM on luma | above 0.90 | frames/s 640×480, 1920×1080 |"]
+    lines.append("| --- |" + " ---: |" * 6)
+    named = {
+        "teacher": "CRAFT ×4, the teacher",
+        "distilled": "student, distilled",
+        "scratch": "student, from scratch",
+    }
+    rows = {f"bicubic, ÷{factor}": entry for factor, entry in found["bicubic"].items()}
+    rows |= {f"{named[name]}, ÷4": entry for name, entry in found["nets"].items()}
+    for title, entry in rows.items():
+        cells = [title, f"{entry['psnr']:.2f}"]
+        for metric in ("ssim", "ssim_y"):
+            cells += [f"{entry[metric]:.4f}", f"{entry[f'{metric}_above']} of {found['images']}"]
+        cells.append(", ".join(f"{1000 / ms:.2g}" for ms in entry.get("ms_by_size", {}).values()))
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def committed_tables() -> dict[str, str]:
     """README's tables by the name of their markers, as the committed files give them."""
     real = HERE / "real_input"
@@ -153,7 +173,9 @@ def committed_tables() -> dict[str, str]:
         with (board / "scoreboard.csv").open() as stream:
             steps = json.loads((board / "scoreboard.json").read_text())["steps"]
             boards[name] = steps, list(csv.DictReader(stream))
+    report = json.loads((HERE / "second_report" / "results.json").read_text())
     return {
+        "second-report": second_report_table(report),
         "real-input": table(results),
         "sweep": sweep_table(rows),
         "sharpbench": sharpbench_table(bench),
