@@ -23,6 +23,8 @@ BOARDS = {
     "short": "",
     "weights": ", no SSIM term (γ 0)",
     "few": ", 8 labelled photographs",
+    "teacher": ", no SSIM term (γ 0), no truth (α 0)",
+    "size": ", a student of 44,108 parameters",
 }
 
 
@@ -33,7 +35,7 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     lines = ["| " + " | ".join([*head, "parameters", "kMAC/px", "ms, 640×480"]) + " |"]
     lines.append("| --- |" + " ---: |" * (len(head) + 2))
     for name in names:
-        readable = name.replace("_student_", " student, ")
+        readable = name.replace("_student_", " student, ").replace("enhanced_cnn_", "enhanced CNN, ")
         cells = [readable.replace("scratch", "from scratch").replace("distill", "distilled")]
         for metric, digits in (("psnr", 2), ("ssim", 4)):
             for chosen in SETS:
@@ -93,9 +95,7 @@ def sharpbench_table(results: dict[str, Any]) -> str:
     lines = ["| model | " + " | ".join([*tracks, "harmed"]) + " |"]
     lines.append("| --- |" + " ---: |" * (len(tracks) + 1))
     for name, entry in results["models"].items():
-        cells = [
-            name.replace("_scratch", ", from scratch").replace("_distill", ", distilled").replace("_", " ")
-        ]
+        cells = [name.replace("_", " ").replace("cnn", "CNN")]
         for track in tracks:
             figures = entry["tracks"].get(track)
             gain = (
@@ -166,7 +166,8 @@ def committed_tables() -> dict[str, str]:
     with (real / "sweep.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     speed = json.loads((HERE / "data_speed" / "data_speed.json").read_text())
-    bench = json.loads((HERE / "sharpbench" / "metrics.json").read_text())
+    bench = json.loads((HERE / "sharpbench" / "quick.json").read_text())
+    whole = json.loads((HERE / "sharpbench" / "full.json").read_text())
     boards = {}
     for name in BOARDS:
         board = HERE / "distillation" / name
@@ -179,6 +180,7 @@ def committed_tables() -> dict[str, str]:
         "real-input": table(results),
         "sweep": sweep_table(rows),
         "sharpbench": sharpbench_table(bench),
+        "sharpbench-full": sharpbench_table(whole),
         "data-speed": data_speed_table(speed),
         "distillation": distillation_table(boards),
     }

@@ -10,7 +10,8 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BOARDS = ("methods", "gentle", "short", "weights", "few")
+BOARDS = ("methods", "gentle", "short", "weights", "few", "teacher", "size")
+TEACHERS = {"strong": "real", "weak": "weak"}
 TABLES = ("scoreboard.csv", "cells.csv")
 
 
@@ -29,6 +30,12 @@ def facts_of(board: Path, places: dict[str, Path]) -> dict[str, Any]:
     return facts
 
 
+def quality_of(run: Path) -> dict[str, float]:
+    """A training's steps, and what its net reaches on held-out training photographs."""
+    figures = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    return {key: figures[key] for key in ("steps", "val/psnr", "val/ssim")}
+
+
 def main() -> None:
     """Collect the scoreboards of run.sh.
 
@@ -38,6 +45,9 @@ def main() -> None:
     outputs = Path(os.environ.get("SHARPKD_OUTPUTS", ROOT / "outputs")).absolute()
     data = Path(os.environ["SHARPKD_DATA"]).absolute()
     places = {"SHARPKD_DATA": data, "SHARPKD_OUTPUTS": outputs}
+    # how good the two teachers of the board `teacher` are, on held-out training photographs
+    teachers = {name: quality_of(outputs / "teacher" / run) for name, run in TEACHERS.items()}
+    (HERE / "teachers.json").write_text(json.dumps(teachers, indent=1) + "\n", encoding="utf-8")
     for name in BOARDS:
         board, target = outputs / "benchmark" / "distillation" / name, HERE / name
         if not (board / "scoreboard.csv").is_file():

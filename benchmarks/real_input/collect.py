@@ -25,7 +25,13 @@ ROOT = HERE.parent.parent
 SETS = ("Set14", "Kodak24")
 WEIGHTS = {"alpha": 1.0, "beta": 0.002, "gamma": 0.02, "delta": 0.5}
 SWEPT = {"val/psnr": "PSNR (dB)", "val/ssim": "SSIM", "val/lpips": "LPIPS (squeeze)"}
-RUNS = ("distill/pixel_student", "scratch/pixel_student", "distill/mobile_student", "scratch/mobile_student")
+RUNS = (
+    "distill/pixel_student",
+    "scratch/pixel_student",
+    "distill/mobile_student",
+    "scratch/mobile_student",
+    "scratch/enhanced_cnn",
+)
 COSTS = ("parameters", "macs_per_pixel", "ms_per_image")
 LOCAL = ("path", "val_dir", "data", "folder")  # where files lay on the machine that measured
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the nets of README's table on real photographs, evaluates them, and sweeps the four loss weights.
 # Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and SHARPKD_WEIGHTS
-# (squeezenet1_1.pth). About an hour and a half on two cores; call it again after an interruption.
+# (squeezenet1_1.pth). About two hours on two cores; call it again after an interruption.
 # Then `python benchmarks/real_input/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}" "${SHARPKD_WEIGHTS:?names the folder with squeezenet1_1.pth}"
@@ -30,11 +30,14 @@ for net in pixel_student mobile_student; do
     train distill/$net experiment=distill "${student[@]}" "teacher.path=$teacher" loss.delta=0.5
     train scratch/$net experiment=scratch "${student[@]}"
 done
+# without a distilled twin: it takes as long as all the others together
+train scratch/enhanced_cnn experiment=scratch net=enhanced_cnn trainer.max_steps=1000 loss.gamma=0.02
 
 models="{teacher:$teacher"
 for net in pixel_student mobile_student; do
     for how in distill scratch; do models+=",${net}_$how:$SHARPKD_OUTPUTS/$how/$net/net.safetensors"; done
 done
+models+=",enhanced_cnn_scratch:$SHARPKD_OUTPUTS/scratch/enhanced_cnn/net.safetensors"
 for set in Set14 Kodak24; do
     "$python" -m sharpkd.evaluate "model=$models}" data=folder "data.val_dir=$SHARPKD_DATA/eval/$set" \
         degradation=gaussian degradation.sigma=1.6 "name=real_$set"

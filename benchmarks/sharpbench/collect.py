@@ -25,8 +25,9 @@ def slim(results: dict[str, Any]) -> dict[str, Any]:
 def main() -> None:
     """Collect."""
     outputs = Path(os.environ.get("SHARPKD_OUTPUTS", ROOT / "outputs"))
-    results = json.loads((outputs / "evaluate" / "quick" / "metrics.json").read_text())
-    (HERE / "metrics.json").write_text(json.dumps(slim(results), indent=1) + "\n")
+    for name in ("quick", "full"):
+        results = json.loads((outputs / "evaluate" / name / "metrics.json").read_text())
+        (HERE / f"{name}.json").write_text(json.dumps(slim(results), indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -25,11 +25,15 @@ PACKAGES = (
 
 
 def machine() -> dict[str, Any]:
-    """The versions and the processor that figures were made with."""
+    """The versions and the processor that figures were made with, and the GPUs that the machine has.
+
+    Evaluations run on the processor; trainings may have used a GPU.
+    """
     return {
         "versions": {"sharpkd": __version__, "python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
         "cpu": _cpu_name(),
+        "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "threads": torch.get_num_threads(),
     }
 
