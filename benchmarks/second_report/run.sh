@@ -33,7 +33,7 @@ done
 small=(degradation.scale=4 degradation.carry_low_res=true)
 measure teacher "model={teacher:$teacher}" "${small[@]}"
 
-train distilled "$@"
+train distilled "teacher.cache=$runs/answers" "$@"
 train scratch loss.delta=0 "$@"
 measure students "model={distilled:$runs/distilled/net.safetensors,scratch:$runs/scratch/net.safetensors}" \
     "${small[@]}" 'metrics.latency_sizes=[[480,640],[1080,1920]]'
