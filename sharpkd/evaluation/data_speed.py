@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from sharpkd.data.images import read_image
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.data.sample import SampleSource
 from sharpkd.data.sampler import EpochSampler
-from sharpkd.runs.folder import write_json
+from sharpkd.evaluation.speed_files import write_speed
 
 
 @dataclass(frozen=True)
@@ -117,13 +116,8 @@ class DataSpeed:
             "crop_size": self.crop_size,
             "degradation": type(self.degradation).__name__,
             "fill_ms_per_image": round(fill_ms, 1),
-            "crops_per_second": [asdict(speed) for speed in speeds],
         }
-        write_json(folder / "data_speed.json", figures)
-        with (folder / "data_speed.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Speed)])
-            writer.writeheader()
-            writer.writerows(asdict(speed) for speed in speeds)
+        write_speed(folder, "data_speed", figures, "crops_per_second", speeds)
         _print(speeds, folder)
         return min(speed.times_faster for speed in speeds)
 

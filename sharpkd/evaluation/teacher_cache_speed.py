@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +19,8 @@ from sharpkd.data.batch import Batch
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.evaluation.model_names import as_list
 from sharpkd.evaluation.scoreboard.methods import literal, student_overrides
+from sharpkd.evaluation.speed_files import write_speed
 from sharpkd.modules.distill import DistillModule
-from sharpkd.runs.folder import write_json
 from sharpkd.runs.teachers import load_teacher
 from sharpkd.runs.training import build_data, build_module, set_process_defaults
 
@@ -125,13 +124,8 @@ class TeacherCacheSpeed:
             "crop_size": self.crop_size,
             "batch_size": self.batch_size,
             "cache_format": config.teacher.cache_format,
-            "seconds_per_epoch": [asdict(row) for row in times],
         }
-        write_json(folder / "teacher_cache.json", figures)
-        with (folder / "teacher_cache.csv").open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(EpochTimes)])
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in times)
+        write_speed(folder, "teacher_cache", figures, "seconds_per_epoch", times)
         _print(times, self.crops, folder)
         return times[-1].times_faster
 

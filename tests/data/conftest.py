@@ -20,6 +20,20 @@ def picture(seed: int, height: int = 48, width: int = 56) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
 
 
+class InMemory:
+    """Decoded images without files."""
+
+    def __init__(self, *images: np.ndarray) -> None:
+        self.images = images
+        self.files = [Path(f"photos/{index}.png") for index in range(len(images))]
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.images[index]
+
+
 @pytest.fixture
 def make_folder(tmp_path: Path) -> Callable[..., Path]:
     """``make_folder(name, count)``: a folder with PNG files ``a00.png``, ``a01.png``, ..."""

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-
 import albumentations as A
 import numpy as np
 import pytest
@@ -22,21 +20,7 @@ from sharpkd.data.degradation import GaussianBlur, name_seed
 from sharpkd.evaluation.protocols import Condition
 from sharpkd.evaluation.protocols import make_pair as make_benchmark_pair
 
-from .conftest import picture
-
-
-class InMemory:
-    """Decoded images without files."""
-
-    def __init__(self, *images: np.ndarray) -> None:
-        self.images = images
-        self.files = [Path(f"photos/{index}.png") for index in range(len(images))]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.images[index]
+from .conftest import InMemory, picture
 
 
 def noise(count: int = 3, **size: int) -> InMemory:

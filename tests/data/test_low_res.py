@@ -17,23 +17,9 @@ from sharpkd.data.crops import CropDataset, WholeImageDataset, make_pair, size_s
 from sharpkd.data.degradation import Bicubic, Conference, LowRes, degrade
 from sharpkd.data.folder import FolderDataModule
 
-from .conftest import picture
+from .conftest import InMemory, picture
 
 BICUBIC = Image.Resampling.BICUBIC
-
-
-class InMemory:
-    """Decoded images without files."""
-
-    def __init__(self, *images: np.ndarray) -> None:
-        self.images = images
-        self.files = [Path(f"photos/{index}.png") for index in range(len(images))]
-
-    def __len__(self) -> int:
-        return len(self.images)
-
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.images[index]
 
 
 def test_the_carried_image_is_pillows_and_the_degraded_one_is_made_of_it() -> None:

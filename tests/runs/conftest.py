@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
+from torch import Tensor
 
 from sharpkd.config import compose
+from sharpkd.data.batch import Batch
+from sharpkd.modules.distill import DistillModule
 from sharpkd.train import main, train
 
 
@@ -84,6 +87,25 @@ def train_here(tmp_path: Path) -> Callable[..., Path]:
         folder = tmp_path / name
         train(compose("train", list(overrides), output_dir=str(folder)), list(overrides))
         return folder
+
+    return execute
+
+
+@pytest.fixture
+def broken_off(train_here: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """``broken_off(name, *overrides)``: a distillation like ``train_here``'s that ends after three steps."""
+    step = DistillModule.training_step
+
+    def interrupted(module: DistillModule, batch: Batch, index: int) -> Tensor:
+        if module.global_step == 3:
+            raise RuntimeError("the power went")
+        return step(module, batch, index)
+
+    def execute(name: str, *overrides: str) -> None:
+        with monkeypatch.context() as patch:
+            patch.setattr(DistillModule, "training_step", interrupted)
+            with pytest.raises(RuntimeError, match="the power went"):
+                train_here(name, *overrides)
 
     return execute
 

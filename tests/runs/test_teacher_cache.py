@@ -14,7 +14,6 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from sharpkd.checkpoint import read_lightning
-from sharpkd.modules.distill import DistillModule
 from sharpkd.modules.frozen_teacher import FrozenTeacher
 from sharpkd.runs import folder as room
 from sharpkd.runs.folder import RunFolder, RunFolderError
@@ -101,25 +100,11 @@ def test_inputs_without_ground_truth_repeat_as_well(
 
 
 def test_an_interrupted_training_goes_on_with_what_is_kept(
-    train_here: Train,
-    taught: list[str],
-    asked: list[int],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+    train_here: Train, broken_off: Train, taught: list[str], asked: list[int], tmp_path: Path
 ) -> None:
     settings = [*taught, f"teacher.cache={tmp_path}/kept"]
     whole = train_here("whole", *taught, f"teacher.cache={tmp_path}/other")
-    step = DistillModule.training_step
-
-    def interrupted(module: DistillModule, batch: object, index: int) -> object:
-        if module.global_step == 3:
-            raise RuntimeError("the power went")
-        return step(module, batch, index)  # type: ignore[arg-type]  # passed on as it came
-
-    with monkeypatch.context() as patch:
-        patch.setattr(DistillModule, "training_step", interrupted)
-        with pytest.raises(RuntimeError, match="the power went"):
-            train_here("broken", *settings)
+    broken_off("broken", *settings)
     with pytest.raises(RunFolderError, match=r"teacher\.cache: .* -> None"):
         train_here("broken", *taught, "resume=auto")
     with pytest.raises(RunFolderError, match=r"teacher\.cache_format: fp16 -> uint8"):

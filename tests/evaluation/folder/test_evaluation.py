@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
@@ -28,6 +27,8 @@ from sharpkd.evaluation.protocols import Condition, Pair, enlarged
 from sharpkd.functional.check import quantise_8bit
 from sharpkd.metrics.lpips import LPIPS, maybe_lpips
 from sharpkd.nets.pixel_student import PixelStudent
+
+from .conftest import smooth_pictures
 
 
 class Sharper(nn.Module):
@@ -45,13 +46,7 @@ class Sharper(nn.Module):
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four pictures of different smoothness, so of different gain."""
-    folder = tmp_path_factory.mktemp("eval")
-    rng = np.random.default_rng(0)
-    for index, smooth in enumerate((0.6, 1.0, 1.6, 3.0)):
-        picture = gaussian_filter(rng.standard_normal((48, 56, 3)), (smooth, smooth, 0))
-        pixels = np.clip(128 + 55 * picture / picture.std(), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"photo{index}.png")
-    return sorted(folder.iterdir())
+    return smooth_pictures(tmp_path_factory.mktemp("eval"), 48, 56)
 
 
 @pytest.fixture(scope="module")

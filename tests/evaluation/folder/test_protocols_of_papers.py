@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from scipy.ndimage import gaussian_filter
 from skimage.color import rgb2ycbcr
 from skimage.metrics import structural_similarity
 from torch import Tensor, nn
@@ -23,19 +22,15 @@ from sharpkd.evaluation.folder.figures import as_sizes, check_threshold, cost, t
 from sharpkd.evaluation.models import NetModel
 from sharpkd.evaluation.protocols import Condition, enlarged, make_pair
 
+from .conftest import smooth_pictures
+
 BICUBIC = Image.Resampling.BICUBIC
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """Four pictures of different smoothness and of sizes that 2, 3 and 4 do not divide."""
-    folder = tmp_path_factory.mktemp("eval")
-    rng = np.random.default_rng(0)
-    for index, smooth in enumerate((0.6, 1.0, 1.6, 3.0)):
-        picture = gaussian_filter(rng.standard_normal((49, 57, 3)), (smooth, smooth, 0))
-        pixels = np.clip(128 + 55 * picture / picture.std(), 0, 255).astype(np.uint8)
-        Image.fromarray(pixels).save(folder / f"photo{index}.png")
-    return sorted(folder.iterdir())
+    return smooth_pictures(tmp_path_factory.mktemp("eval"), 49, 57)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
