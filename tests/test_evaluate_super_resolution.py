@@ -56,6 +56,7 @@ def test_bicubic_gives_the_published_numbers(
 
 
 @pytest.mark.real_data
+# torch.meshgrid without `indexing`, in spandrel's CRAFT
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_craft_gives_its_published_number(
     measured: Callable[..., dict[str, Any]], sharpkd_weights: Path

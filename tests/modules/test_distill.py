@@ -96,6 +96,7 @@ def _snapshot(net: nn.Module) -> dict[str, Tensor]:
     return {key: value.clone() for key, value in net.state_dict().items()}
 
 
+# Lightning's remarks on a small training, and its own use of a name that torch is about to drop
 @pytest.mark.filterwarnings("ignore:.*does not have many workers.*", "ignore:Found .* module.*in eval mode")
 @pytest.mark.filterwarnings("ignore:.*isinstance.treespec, LeafSpec.*")
 def test_training_leaves_the_teacher_as_it_was(module: DistillModule, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
 
 
+# torch.export uses a name of its own that torch is about to drop
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
 @pytest.mark.parametrize(
     "build",

@@ -86,6 +86,7 @@ def test_taps_by_path_and_the_list_of_them(tiny: list[str], same_scale: Path, tr
     assert "\n" not in str(unknown.value)
 
 
+# torch.meshgrid without `indexing`, in spandrel's nets
 @pytest.mark.filterwarnings("ignore:torch.meshgrid:UserWarning")
 def test_a_transformer_teaches_by_its_maps_alone(tiny: list[str], tmp_path: Path, train_here: Train) -> None:
     from spandrel.architectures.SwinIR import SwinIR

@@ -121,6 +121,7 @@ def test_what_does_not_fit_is_refused(tiny: list[str], train_here: Train) -> Non
         train_here("net", *same_size, *larger, "net=nafnet")
 
 
+# torch.export uses a name of its own that torch is about to drop
 @pytest.mark.filterwarnings("ignore:.isinstance.treespec, LeafSpec.:FutureWarning")
 def test_tiles_and_onnx_give_what_the_net_gives(weights: Path, tmp_path: Path) -> None:
     exported = export_onnx(weights, tmp_path / "net.onnx")
