@@ -6,17 +6,12 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from sharpkd.runs.folder import write_json
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
 
-
-def write_speed(
-    folder: Path, name: str, figures: Mapping[str, Any], key: str, rows: Sequence[DataclassInstance]
-) -> None:
+def write_speed(folder: Path, name: str, figures: Mapping[str, Any], key: str, rows: Sequence[Any]) -> None:
     """Write ``<name>.json``, the figures and under ``key`` the rows, and ``<name>.csv``, the rows.
 
     Args:
