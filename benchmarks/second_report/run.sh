@@ -2,8 +2,9 @@
 # The second report's experiment with CRAFT ×4 as the teacher: trains the student with it and without it, measures
 # all on BSD100 reduced 4 times, and measures the plain bicubic enlargement for a row of factors.
 # Needs SHARPKD_DATA (train/photos, train/bsd400, eval/BSD100) and SHARPKD_WEIGHTS (craft_x4.pth). EPOCHS (25) of 200
-# steps each; about ten hours on one core; call it again after an interruption. Arguments are further settings of
-# both trainings, such as trainer.max_steps=4 for a rehearsal.
+# steps each, in bfloat16 (on a processor that has it more than twice as fast); about eight hours on one core; call it
+# again after an interruption. Arguments are further settings of both trainings, such as trainer.max_steps=4 for a
+# rehearsal.
 # Then `python benchmarks/second_report/collect.py` copies the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}" "${SHARPKD_WEIGHTS:?names the folder with craft_x4.pth}"
@@ -17,7 +18,8 @@ finished() { grep -qs '"state": "finished"' "$runs/$1/status.json"; }
 train() { # name of the run, then overrides
     finished "$1" || "$python" -m sharpkd.train experiment=enhanced_cnn_swinir "teacher.path=$teacher" "run=$1" \
         data=folder "data.train_dir=[$SHARPKD_DATA/train/photos,$SHARPKD_DATA/train/bsd400]" \
-        data.val_crop=200 data.val_limit=16 trainer=cpu "trainer.max_steps=$((200 * ${EPOCHS:-25}))" \
+        data.val_crop=200 data.val_limit=16 trainer=cpu trainer.precision=bf16-mixed \
+        "trainer.max_steps=$((200 * ${EPOCHS:-25}))" \
         trainer.log_every_n_steps=25 callbacks.last.every_n_train_steps=50 metrics.lpips_weights=null \
         resume=auto "${@:2}"
 }
