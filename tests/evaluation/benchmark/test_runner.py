@@ -7,6 +7,8 @@ import multiprocessing
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -171,6 +173,34 @@ def test_a_killed_worker_loses_nothing_that_was_measured(
     assert 1 <= PAIRS - left[0] < PAIRS
     assert again == measured
     assert not multiprocessing.active_children()
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+from sharpkd.evaluation.benchmark.image_sets import BenchmarkImage
+from sharpkd.evaluation.benchmark.runner import measure
+from sharpkd.evaluation.models import specs_of
+from sharpkd.evaluation.protocols import conditions
+
+def die(done, total, name):
+    print("measured", done, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+if __name__ == "__main__":
+    images = [BenchmarkImage("Set5", file.stem, file, "nature") for file in Path(sys.argv[1]).iterdir()]
+    measure(specs_of(["input"]), images, conditions(["noisy"]), Path(sys.argv[2]), workers=1, progress=die)
+"""
+
+
+def test_workers_end_with_a_parent_that_is_killed(images: list[BenchmarkImage], tmp_path: Path) -> None:
+    script = tmp_path / "dying.py"
+    script.write_text(DYING)
+    command = [sys.executable, str(script), str(images[0].path.parent), str(tmp_path / "cache")]
+    # a worker that lives on holds its end of the pipe, and this runs into the time limit
+    ended = subprocess.run(command, stdout=subprocess.PIPE, timeout=60, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert ended.stdout == b"measured 1\n"
 
 
 def test_workers_leave_interrupts_to_the_parent_from_their_first_moment(
