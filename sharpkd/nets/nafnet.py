@@ -1,14 +1,17 @@
-"""NAFNet: a U-shaped net without activation functions, a strong teacher for images of the same size."""
+"""NAFNet: a U-shaped net without activation functions, the teacher that learns most from as many samples."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from sharpkd.functional.bicubic import enlarge
+from sharpkd.functional.bicubic import macs_per_pixel as macs_of_enlarging
 from sharpkd.functional.torchvision_guard import define_missing_operators
-from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, init_small
+from sharpkd.nets.base import CHANNELS, RestorationNet, at_least, conv3x3, init_small
 from sharpkd.nets.pooling import AttentionPool
 
 BRANCH_START = 1e-2
@@ -65,6 +68,8 @@ class NAFNet(RestorationNet):
         middle_blocks: blocks at the bottom (>= 1).
         decoder_blocks: blocks of each level on the way up, deepest first, as many levels as on the way down.
         attention_window: pixels; about 1.5 times the training crop; null looks at the whole image always.
+        scale: how many times larger the output is, along each axis (>= 1); above 1 the last convolution has
+            scale**2 times the channels, and the input is enlarged by bicubic interpolation and then added.
 
     Raises ValueError naming the argument, what was found and what was expected.
     """
@@ -76,8 +81,10 @@ class NAFNet(RestorationNet):
         middle_blocks: int = 6,
         decoder_blocks: list[int] | None = None,
         attention_window: int | None = 192,
+        scale: int = 1,
     ) -> None:
         super().__init__()
+        self.scale = at_least("scale", scale, 1)
         self.width = at_least("width", width, 1)
         self.middle_blocks = at_least("middle_blocks", middle_blocks, 1)
         self.encoder_blocks = [2, 2, 4] if encoder_blocks is None else list(encoder_blocks)
@@ -119,6 +126,8 @@ class NAFNet(RestorationNet):
             block.sca = LocalAttention(AttentionPool(attention_window, stride), block.sca[1])
             nn.init.constant_(block.beta, BRANCH_START)
             nn.init.constant_(block.gamma, BRANCH_START)
+        if self.scale > 1:
+            body.ending = conv3x3(self.width, CHANNELS * self.scale**2)
         init_small(body.ending)
         return body
 
@@ -132,18 +141,27 @@ class NAFNet(RestorationNet):
         return None
 
     def macs_per_pixel(self) -> float:
-        macs = 2 * 9 * CHANNELS * self.width
+        macs = (1 + self.scale**2) * 9.0 * CHANNELS * self.width
         for i in range(len(self.encoder_blocks)):
             channels, area = self.width * 2**i, 4**i
             # Down: 2x2 from c to 2c. Up: 1x1 from 2c to 4c. Both at a quarter of this level's places.
             macs += (4 * channels * 2 * channels + 2 * channels * 4 * channels) / (4 * area)
         for channels, stride, block in _blocks(self.body):
             macs += (6 * channels**2 + 9 * 2 * channels) / stride**2 + block.sca.macs_per_pixel()
-        return macs
+        return macs / self.scale**2 + macs_of_enlarging(CHANNELS, self.scale)
 
     def restore(self, image: Tensor) -> Tensor:
-        output: Tensor = self.body(image)
-        return output
+        body: Any = self.body
+        features = body.intro(image)
+        skips: list[Tensor] = []
+        for encode, down in zip(body.encoders, body.downs, strict=True):
+            features = encode(features)
+            skips.append(features)
+            features = down(features)
+        features = body.middle_blks(features)
+        for decode, up, skip in zip(body.decoders, body.ups, reversed(skips), strict=True):
+            features = decode(up(features) + skip)
+        return enlarge(image, self.scale) + F.pixel_shuffle(body.ending(features), self.scale)
 
 
 def _blocks(body: Any) -> list[tuple[int, int, Any]]:

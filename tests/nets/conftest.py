@@ -33,6 +33,14 @@ SMALL: dict[str, Callable[[], RestorationNet]] = {
     "attention_teacher_enlarging": lambda: AttentionTeacher(
         width=4, depths=[1, 2, 1], attention_window=24, scale=2
     ),
+    "nafnet_enlarging": lambda: NAFNet(
+        width=4,
+        encoder_blocks=[1, 1, 1],
+        middle_blocks=1,
+        decoder_blocks=[1, 1, 1],
+        attention_window=16,
+        scale=3,
+    ),
     "attention_teacher_single_level": lambda: AttentionTeacher(width=4, depths=[3], attention_window=None),
 }
 

@@ -39,7 +39,7 @@ def read(name: str, scale: int = 1) -> DictConfig:
     return OmegaConf.create({"task": {"scale": scale}, "net": net}).net
 
 
-@pytest.mark.parametrize("name", sorted(set(LIMITS) - {"nafnet"}))
+@pytest.mark.parametrize("name", LIMITS)
 @pytest.mark.parametrize("scale", [2, 3, 4])
 def test_the_task_says_how_many_times_it_enlarges(name: str, scale: int) -> None:
     assert instantiate(read(name, scale), _convert_="all").scale == scale

@@ -212,6 +212,7 @@ def test_padding_repeats_the_last_row_and_column() -> None:
         (MobileStudent(width=4, blocks=1), "tail"),
         (EnhancedCNN(width=4, blocks=1), "tail"),
         (AttentionTeacher(width=4, depths=[1]), "tail"),
+        (NAFNet(width=4, encoder_blocks=[1], decoder_blocks=[1]), "body.ending"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, RestorationNet) else "",
 )
@@ -220,6 +221,8 @@ def test_a_scale_changes_the_last_convolution_alone(net: RestorationNet, tail: s
     arguments: dict[str, Any] = {"blocks": 1} if hasattr(net, "blocks") else {"depth": 3}
     if isinstance(net, AttentionTeacher):
         arguments = {"depths": [1]}
+    if isinstance(net, NAFNet):
+        arguments = {"encoder_blocks": [1], "decoder_blocks": [1]}
     larger = type(net)(width=4, scale=3, **arguments)
     before = {key: value.shape for key, value in net.state_dict().items()}
     after = {key: value.shape for key, value in larger.state_dict().items()}
@@ -230,6 +233,6 @@ def test_a_scale_changes_the_last_convolution_alone(net: RestorationNet, tail: s
 
 
 def test_a_scale_is_at_least_1() -> None:
-    for build in (PixelStudent, MobileStudent, EnhancedCNN, AttentionTeacher):
+    for build in (PixelStudent, MobileStudent, EnhancedCNN, AttentionTeacher, NAFNet):
         with pytest.raises(ValueError, match=r"^scale: found 0, expected at least 1$"):
             build(scale=0)

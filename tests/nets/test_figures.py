@@ -62,6 +62,7 @@ def test_macs_with_any_attention_window(window: int | None, unshuffle: int) -> N
         ),
         MobileStudent(unshuffle=unshuffle, width=8, blocks=1, attention_window=window),
         NAFNet(8, [1] * unshuffle, 1, [1] * unshuffle, attention_window=window),
+        NAFNet(8, [1], 1, [1], attention_window=window, scale=unshuffle),
     ]
     for net in nets:
         assert net.macs_per_pixel() == pytest.approx(measured_macs_per_pixel(net, 2880), rel=2e-3)
