@@ -139,6 +139,26 @@ def _plus_minus(row: dict[str, str], name: str, digits: int) -> str:
     return f"{mean:+.{digits}f} ± {high - mean:.{digits}f}"
 
 
+def estimation_table(rows: list[dict[str, Any]]) -> str:
+    """Median error of the estimated sigma, in brackets the known method's, as Markdown."""
+    sigmas = sorted({row["sigma"] for row in rows})
+    lines = ["| | " + " | ".join([*(f"σ {sigma:g}" for sigma in sigmas), "in the 95 % interval"]) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(sigmas) + 1))
+    for name, condition in dict.fromkeys((row["set"], row["condition"]) for row in rows):
+        cells = [f"{name}, {condition.replace('jpeg', 'JPEG')}"]
+        here = [row for row in rows if (row["set"], row["condition"]) == (name, condition)]
+        for sigma in sigmas:
+            ours, known = (
+                next(row["median_error"] for row in here if (row["method"], row["sigma"]) == (method, sigma))
+                for method in ("estimator", "zhuo-sim")
+            )
+            cells.append(f"{ours:.1%} ({known:.1%})" if sigma else f"{ours:.2f} ({known:.2f}) px")
+        shares = [row["inside_95"] for row in here if row["inside_95"] is not None]
+        cells.append(f"{sum(shares) / len(shares):.0%}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def second_report_table(found: dict[str, Any]) -> str:
     """What bicubic enlargement is worth by factor, then the nets at ÷4 that were measured, as Markdown."""
     lines = ["| | PSNR (dB) | SSIM | above 0.90 | SSIM on luma | above 0.90 | frames/s 640×480, 1920×1080 |"]
@@ -175,7 +195,9 @@ def committed_tables() -> dict[str, str]:
             steps = json.loads((board / "scoreboard.json").read_text())["steps"]
             boards[name] = steps, list(csv.DictReader(stream))
     report = json.loads((HERE / "second_report" / "results.json").read_text())
+    blur = json.loads((HERE / "estimation" / "estimation.json").read_text())
     return {
+        "estimation": estimation_table(blur["rows"]),
         "second-report": second_report_table(report),
         "real-input": table(results),
         "sweep": sweep_table(rows),

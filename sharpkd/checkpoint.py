@@ -18,11 +18,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, safe_open, save_file
 from torch import Tensor, nn
 
+from sharpkd.estimation.estimator import BlurEstimator
 from sharpkd.functional.state_file import CheckpointError as CheckpointError
 from sharpkd.nets.base import RestorationNet
 
 NET_PREFIX = "net."
 OWN_NETS = "sharpkd.nets"
+OWN_ESTIMATORS = "sharpkd.estimation"
 OTHER_PROJECTS = (".pth", ".pt")
 
 
@@ -209,6 +211,32 @@ def load_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> Loade
     except RuntimeError as error:
         raise CheckpointError(f"{path}: its tensors do not fit {config['_target_']}: {error}") from error
     return LoadedNet(net.eval(), dict(config), metadata, file_sha256(path), path)
+
+
+def shipped_estimator() -> Path:
+    """The file of the estimator that comes with the package."""
+    return Path(__file__).with_name("weights") / "estimator.safetensors"
+
+
+def load_estimator(path: str | os.PathLike[str] | None = None) -> BlurEstimator:
+    """The estimator of blur and noise that comes with the package, or the one in another file.
+
+    Args:
+        path: ``.safetensors`` as ``python -m sharpkd.benchmark what=fit_estimator`` writes it; None for the
+            package's own.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it is damaged, of another program or version, or holds something else.
+    """
+    path = shipped_estimator() if path is None else path
+    net = load_net(path, (OWN_ESTIMATORS,)).net
+    if not isinstance(net, BlurEstimator):
+        raise CheckpointError(
+            f"{path}: holds a {type(net).__name__}, expected a BlurEstimator as "
+            "python -m sharpkd.benchmark what=fit_estimator writes it"
+        )
+    return net
 
 
 def written_by_sharpkd(path: Path) -> bool:

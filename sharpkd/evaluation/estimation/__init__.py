@@ -1,0 +1,1 @@
+"""Fit the estimator of blur and noise, and measure it."""

@@ -1,0 +1,76 @@
+"""Blur, noise and JPEG in a camera's order, against the single degradations."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+import skimage.data
+
+from sharpkd.data.camera import Camera
+from sharpkd.data.degradation import GaussianBlur, Noisy, degrade
+from sharpkd.data.degradation_maths import jpeg
+
+
+@pytest.fixture(scope="module")
+def image() -> np.ndarray:
+    return np.ascontiguousarray(skimage.data.astronaut()[:90, 100:220])
+
+
+def test_alone_its_steps_are_the_single_degradations(image: np.ndarray) -> None:
+    blurred, condition = degrade(Camera(sigma=1.3, sigma_p=1, noise_p=0, quality_p=0), image, 3)
+    np.testing.assert_array_equal(blurred, degrade(GaussianBlur(1.3), image, 3)[0])
+    assert condition is not None
+    np.testing.assert_allclose(condition, [1.3, 0, 100])
+    noisy, condition = degrade(Camera(sigma=1.3, sigma_p=1, noise=2, noise_p=1, quality_p=0), image, 3)
+    np.testing.assert_array_equal(noisy, degrade(Noisy(1.3, 2.0), image, 3)[0])
+    assert condition is not None
+    np.testing.assert_allclose(condition, [1.3, 2, 100])
+
+
+def test_jpeg_comes_last(image: np.ndarray) -> None:
+    camera = Camera(sigma=1.3, sigma_p=1, noise=2, noise_p=1, quality=60, quality_p=1)
+    made, condition = degrade(camera, image, 5)
+    np.testing.assert_array_equal(made, jpeg(degrade(Noisy(1.3, 2.0), image, 5)[0], 60))
+    assert condition is not None
+    np.testing.assert_allclose(condition, [1.3, 2, 60])
+
+
+def test_an_untouched_image_says_so(image: np.ndarray) -> None:
+    for camera in (Camera(p=0), Camera(sigma_p=0, noise_p=0, quality_p=0)):
+        made, condition = degrade(camera, image, 0)
+        np.testing.assert_array_equal(made, image)
+        assert condition is not None
+        assert condition.tolist() == [0, 0, 100]
+
+
+def test_shares_and_ranges_are_kept_and_seeds_repeat() -> None:
+    camera = Camera()
+    tiny = np.zeros((2, 2, 3), dtype=np.uint8)
+    drawn, again = (
+        np.array([degrade(camera, tiny, seed)[1] for seed in range(count)], dtype=float)
+        for count in (600, 20)
+    )
+    np.testing.assert_array_equal(drawn[:20], again)
+    shares = (drawn[:, 0] > 0).mean(), (drawn[:, 1] > 0).mean(), (drawn[:, 2] < 100).mean()
+    np.testing.assert_allclose(shares, (0.9, 0.5, 0.6), atol=0.07)
+    assert drawn[:, 0].max() <= 4
+    assert drawn[:, 1].max() <= 5
+    assert drawn[drawn[:, 2] < 100, 2].min() >= 40
+    assert drawn[:, 2].max() == 100
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"sigma": -1.0}, "Camera: sigma must be a number or [low, high] with 0 <= low <= high; found -1.0"),
+        ({"sigma_p": 2.0}, "Camera: sigma_p must be a number in 0…1; found 2.0"),
+        ({"noise_p": -0.1}, "Camera: noise_p must be a number in 0…1; found -0.1"),
+        ({"quality": 40.5}, "Camera: quality must be whole numbers; found 40.5"),
+        ({"quality_p": "x"}, "Camera: quality_p must be a number in 0…1; found 'x'"),
+    ],
+)
+def test_settings_out_of_range(settings: dict[str, float], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        Camera(**settings)
