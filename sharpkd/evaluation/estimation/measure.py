@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from sharpkd.metrics.latency import measure_latency
 
 OURS = "estimator"
 KNOWN = "zhuo-sim"
+NOISE = "noise"
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,7 @@ class SigmaError:
         bias: mean of ``(estimate - sigma) / sigma``; in pixels where sigma is 0.
         inside_95: share of the images whose sigma lies in the 95 % interval; None for a method without one.
         above_cautious: share whose sigma is at least the estimate less one standard deviation, likewise.
+        noise_error: median of ``|estimate - noise|`` in 8-bit levels; None for a method without one.
     """
 
     set: str
@@ -59,6 +61,7 @@ class SigmaError:
     bias: float | None
     inside_95: float | None = None
     above_cautious: float | None = None
+    noise_error: float | None = None
 
 
 class EstimationAccuracy:
@@ -140,7 +143,7 @@ class EstimationAccuracy:
 
     def _measure(self, name: str, files: Sequence[Path], condition: str, sigma: float) -> list[SigmaError]:
         camera = Camera(sigma=sigma, sigma_p=1.0, noise_p=1.0, **self.settings[condition])
-        ours, spread, known = [], [], []
+        ours, spread, known, noise = [], [], [], []
         with torch.inference_mode():
             for file in files:
                 degraded, _ = degrade(camera, read_image(file), name_seed(file.stem))
@@ -149,13 +152,17 @@ class EstimationAccuracy:
                 ours.append(float(estimate.condition[0, 0]))
                 spread.append(float(estimate.uncertainty[0, 0]))
                 known.append(float(reblur_sigma(image)))
+                if NOISE in self.estimator.conditions:
+                    column = self.estimator.conditions.index(NOISE)
+                    noise.append(abs(float(estimate.condition[0, column]) - self.settings[condition][NOISE]))
         error, width = np.asarray(ours) - sigma, np.asarray(spread)
-        inside = float((np.abs(error) <= WITHIN_95 * width).mean())
-        cautious = float((error <= width).mean())
-        return [
-            summary(name, condition, sigma, OURS, ours, inside, cautious),
-            summary(name, condition, sigma, KNOWN, known),
-        ]
+        own = replace(
+            summary(name, condition, sigma, OURS, ours),
+            inside_95=round(float((np.abs(error) <= WITHIN_95 * width).mean()), 4),
+            above_cautious=round(float((error <= width).mean()), 4),
+            noise_error=round(percentile(noise, 50), 4) if noise else None,
+        )
+        return [own, summary(name, condition, sigma, KNOWN, known)]
 
     def _milliseconds(self) -> list[dict[str, Any]]:
         generator = torch.Generator().manual_seed(0)
@@ -177,15 +184,7 @@ class EstimationAccuracy:
         return times
 
 
-def summary(
-    name: str,
-    condition: str,
-    sigma: float,
-    method: str,
-    estimates: Sequence[float],
-    inside: float | None = None,
-    cautious: float | None = None,
-) -> SigmaError:
+def summary(name: str, condition: str, sigma: float, method: str, estimates: Sequence[float]) -> SigmaError:
     """Errors of some images' estimates, NaN where a method gave none."""
     given = np.asarray([value for value in estimates if not math.isnan(value)])
     missing = len(estimates) - len(given)
@@ -199,11 +198,9 @@ def summary(
         method,
         len(given),
         missing,
-        round(percentile(np.abs(error), 50), 4),
-        round(percentile(np.abs(error), 90), 4),
-        round(float(error.mean()), 4),
-        None if inside is None else round(inside, 4),
-        None if cautious is None else round(cautious, 4),
+        median_error=round(percentile(np.abs(error), 50), 4),
+        p90_error=round(percentile(np.abs(error), 90), 4),
+        bias=round(float(error.mean()), 4),
     )
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -100,9 +100,9 @@ def test_the_loss_is_torchs_likelihood_where_beta_is_zero() -> None:
 
 def test_beta_weighs_each_term_by_its_variance() -> None:
     """One term by hand: v = 4, distance 2: 4^0.5 · (4 / 4 + log 4) / 2; no gradient through the weight."""
-    out = torch.tensor([[[1.0, np.log(4.0)]]], requires_grad=True)
+    out = torch.tensor([[[1.0, math.log(4.0)]]], requires_grad=True)
     loss = likelihood_loss(out, torch.tensor([[3.0]]), beta=0.5)
-    assert loss.item() == pytest.approx(2 * (1 + np.log(4)) / 2)
+    assert loss.item() == pytest.approx(2 * (1 + math.log(4)) / 2)
     loss.backward()
     assert out.grad is not None
     # by the mean: v^0.5 · (m - y) / v; by log v: v^0.5 · (1 - d² / v) / 2 = 0

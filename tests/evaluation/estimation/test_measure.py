@@ -38,9 +38,8 @@ def test_summary_is_numpys() -> None:
     assert row.median_error == pytest.approx(np.median(relative), abs=1e-4)
     assert row.p90_error == pytest.approx(np.percentile(relative, 90), abs=1e-4)
     assert row.bias == pytest.approx(-0.4 / 3, abs=1e-4)
-    in_pixels = summary("s", "clean", 0.0, "estimator", [0.1, 0.3], 0.5, 1.0)
+    in_pixels = summary("s", "clean", 0.0, "estimator", [0.1, 0.3])
     assert (in_pixels.median_error, in_pixels.bias) == (0.2, 0.2)
-    assert (in_pixels.inside_95, in_pixels.above_cautious) == (0.5, 1.0)
     nothing = summary("s", "clean", 1.0, "zhuo-sim", [math.nan])
     assert (nothing.images, nothing.unanswered, nothing.median_error) == (0, 1, None)
 
@@ -87,6 +86,9 @@ def test_figures_are_those_of_the_images(
         assert ours["bias"] == pytest.approx((sigmas / 1.6 - 1).mean(), abs=1e-3)
         assert ours["inside_95"] == (np.abs(sigmas - 1.6) <= 1.96 * spread).mean()
         assert ours["above_cautious"] == (sigmas - spread <= 1.6).mean()
+        noise = np.array([float(estimate.condition[0, 1]) for estimate in estimates])
+        expected = np.median(np.abs(noise - (2 if condition == "noise 2" else 0)))
+        assert ours["noise_error"] == pytest.approx(expected, abs=1e-3)
         known = np.array([float(reblur_sigma(image)) for image in images])
         theirs = found(condition, "zhuo-sim")
         assert theirs["median_error"] == pytest.approx(np.median(np.abs(known / 1.6 - 1)), abs=1e-3)
@@ -98,6 +100,15 @@ def test_figures_are_those_of_the_images(
 def test_the_committed_figures_are_those_of_the_weights_that_ship(project_root: Path) -> None:
     figures = json.loads((project_root / "benchmarks" / "estimation" / "estimation.json").read_text())
     assert figures["model_sha256"] == file_sha256(shipped_estimator())
+    card = shipped_estimator().with_suffix(".md").read_text(encoding="utf-8")
+    for name in figures["images"]:
+        for condition in ("clean", "noise 2", "jpeg 75"):
+            errors = [
+                f"{row['median_error']:.1%}" if row["sigma"] else f"{row['median_error']:.2f}"
+                for row in figures["rows"]
+                if (row["set"], row["condition"], row["method"]) == (name, condition, "estimator")
+            ]
+            assert f"| {name}, {condition.replace('jpeg', 'JPEG')} | {' | '.join(errors)} |" in card
 
 
 def test_a_limit_takes_the_first_images(pictures: Path) -> None:
