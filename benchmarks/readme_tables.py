@@ -36,7 +36,8 @@ def table(results: dict[str, dict[str, Any]]) -> str:
     lines.append("| --- |" + " ---: |" * (len(head) + 2))
     for name in names:
         readable = name.replace("_student_", " student, ").replace("enhanced_cnn_", "enhanced CNN, ")
-        cells = [readable.replace("scratch", "from scratch").replace("distill", "distilled")]
+        readable = readable.replace("scratch", "from scratch").replace("distill", "distilled")
+        cells = [readable.replace("_", " ")]
         for metric, digits in (("psnr", 2), ("ssim", 4)):
             for chosen in SETS:
                 value, base = (results[chosen][key][metric] for key in (name, "input"))
@@ -196,8 +197,10 @@ def committed_tables() -> dict[str, str]:
             boards[name] = steps, list(csv.DictReader(stream))
     report = json.loads((HERE / "second_report" / "results.json").read_text())
     blur = json.loads((HERE / "estimation" / "estimation.json").read_text())
+    teachers = {name: json.loads((HERE / "teachers" / name / "metrics.json").read_text()) for name in SETS}
     return {
         "estimation": estimation_table(blur["rows"]),
+        "teachers": table(teachers),
         "second-report": second_report_table(report),
         "real-input": table(results),
         "sweep": sweep_table(rows),

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
-import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 
@@ -22,6 +20,10 @@ from sharpkd.inference.sharpener import Sharpener
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
+sys.path.append(str(HERE.parent))
+
+from kept import keep_evaluation  # noqa: E402  # found through the line above
+
 SETS = ("Set14", "Kodak24")
 WEIGHTS = {"alpha": 1.0, "beta": 0.002, "gamma": 0.02, "delta": 0.5}
 SWEPT = {"val/psnr": "PSNR (dB)", "val/ssim": "SSIM", "val/lpips": "LPIPS (squeeze)"}
@@ -33,20 +35,6 @@ RUNS = (
     "scratch/enhanced_cnn",
 )
 COSTS = ("parameters", "macs_per_pixel", "ms_per_image")
-LOCAL = ("path", "val_dir", "data", "folder")  # where files lay on the machine that measured
-
-
-def collect_evaluation(outputs: Path, name: str) -> dict[str, Any]:
-    """Copy one evaluation's figures, without the paths of the machine that made them."""
-    source, target = outputs / "evaluate" / f"real_{name}", HERE / name
-    target.mkdir(exist_ok=True)
-    results = json.loads((source / "metrics.json").read_text())
-    for entry in results.values():
-        for key in LOCAL:
-            entry.pop(key, None)
-    (target / "metrics.json").write_text(json.dumps(results, indent=2) + "\n")
-    shutil.copy(source / "per_image.csv", target / "per_image.csv")
-    return results
 
 
 def collect_sweep(outputs: Path) -> list[dict[str, str]]:
@@ -117,7 +105,7 @@ def main() -> None:
     """Collect and draw."""
     outputs = Path(os.environ.get("SHARPKD_OUTPUTS", ROOT / "outputs"))
     for name in SETS:
-        collect_evaluation(outputs, name)
+        keep_evaluation(outputs / "evaluate" / f"real_{name}", HERE / name)
     draw_sweep(collect_sweep(outputs))
     draw_curves(outputs)
     draw_before_after(outputs)
