@@ -5,13 +5,31 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["Observed", "PairedTransferTerm", "TransferTerm", "distance", "match_size"]
+__all__ = ["Observed", "PairedTransferTerm", "Question", "TransferTerm", "distance", "match_size"]
 
-DISTANCES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
+DISTANCES: dict[str, Callable[..., Tensor]] = {"l1": F.l1_loss, "mse": F.mse_loss}
+
+
+@dataclass
+class Question:
+    """What the student was asked, for terms that need more than the two answers.
+
+    ``degraded``: its input (N, 3, h, w), in [0, 1]. ``sharp``: the truth (n, 3, H, W), in [0, 1], about the
+    first n <= N inputs; the others have none. ``ask``: the student's answer (N, 3, H, W), with gradients,
+    to other inputs (N, 3, h, w) in place of these. ``turn``: whole numbers that differ from step to step
+    and from rank to rank, and are the same when an interrupted training comes there again; who draws at
+    random draws from them.
+    """
+
+    degraded: Tensor
+    sharp: Tensor
+    ask: Callable[[Tensor], Tensor]
+    turn: tuple[int, ...] = ()
 
 
 @dataclass
@@ -19,10 +37,24 @@ class Observed:
     """What was seen of one net in one forward pass.
 
     ``output``: the sharp estimate (N, 3, H, W), unclamped. ``features``: tap name -> map (N, C, h, w).
+    ``question``: of the student, what it answered; None where nobody told.
     """
 
     output: Tensor
     features: dict[str, Tensor] = field(default_factory=dict)
+    question: Question | None = None
+
+    def asked(self, term: TransferTerm) -> Question:
+        """The question, which ``term`` needs.
+
+        Raises:
+            ValueError: it is not there.
+        """
+        if self.question is None:
+            raise ValueError(
+                f"{type(term).__name__} needs what the student was asked: give its Observed a question"
+            )
+        return self.question
 
 
 class TransferTerm(nn.Module, ABC):
@@ -45,6 +77,10 @@ class TransferTerm(nn.Module, ABC):
     def build(self, student_channels: dict[str, int], teacher_channels: dict[str, int]) -> None:
         """Create what depends on the channels (tap name -> C) of the two nets; by default nothing."""
         return None
+
+    def reports(self) -> dict[str, Tensor]:
+        """Scalars about the last call of ``forward`` for the log, by name; by default none."""
+        return {}
 
     @abstractmethod
     def forward(self, student: Observed, teacher: Observed) -> Tensor:
@@ -103,17 +139,18 @@ def _feature(features: Mapping[str, Tensor], tap: str, side: str) -> Tensor:
     return features[tap]
 
 
-def distance(criterion: str) -> Callable[[Tensor, Tensor], Tensor]:
+def distance(criterion: str, reduction: str = "mean") -> Callable[[Tensor, Tensor], Tensor]:
     """Return the mean elementwise distance "l1" (mean |x - y|) or "mse" (mean (x - y)^2), in float32.
 
-    Half precision is lifted first: in bf16 the difference of two close features would keep hardly a digit.
+    With ``reduction="none"`` the distance of each element. Half precision is lifted first: in bf16 the
+    difference of two close features would keep hardly a digit.
 
     Raises:
         ValueError: ``criterion`` is neither, or (when called) the two shapes differ.
     """
     if criterion not in DISTANCES:
         raise ValueError(f"criterion is {criterion!r}, expected one of {', '.join(DISTANCES)}")
-    function = DISTANCES[criterion]
+    function = partial(DISTANCES[criterion], reduction=reduction)
 
     def measured(x: Tensor, y: Tensor) -> Tensor:
         if x.shape != y.shape:
@@ -123,10 +160,13 @@ def distance(criterion: str) -> Callable[[Tensor, Tensor], Tensor]:
     return measured
 
 
-def match_size(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Average-pool two maps (N, C, h, w) down to the smaller height and width of the two; never enlarges."""
-    size = (min(x.shape[-2], y.shape[-2]), min(x.shape[-1], y.shape[-1]))
-    return _pool(x, size), _pool(y, size)
+def match_size(x: Tensor, y: Tensor, at_most: int | None = None) -> tuple[Tensor, Tensor]:
+    """Average-pool two maps (N, C, h, w) down to the smaller height and width of the two; never enlarges.
+
+    With ``at_most`` neither side is longer than that either.
+    """
+    height, width = (min(x.shape[side], y.shape[side], at_most or x.shape[side]) for side in (-2, -1))
+    return _pool(x, (height, width)), _pool(y, (height, width))
 
 
 def _pool(x: Tensor, size: tuple[int, int]) -> Tensor:

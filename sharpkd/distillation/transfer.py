@@ -93,6 +93,8 @@ class KnowledgeTransfer(nn.Module):
     def forward(self, student: Observed, teacher: Observed) -> dict[str, Tensor]:
         """Return ``{"distill": weighted sum, "distill/<name>": unweighted term}``, float32 scalars.
 
+        What a term reports beside its value stands there as ``distill/<name>/<what>``.
+
         Raises:
             ValueError: a term did not return a scalar.
         """
@@ -104,7 +106,10 @@ class KnowledgeTransfer(nn.Module):
                 raise ValueError(f"distillation term {name!r} returned shape {shape}, expected a scalar")
             values[name] = value
         total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
-        return {"distill": total, **{f"distill/{name}": value for name, value in values.items()}}
+        found = {"distill": total, **{f"distill/{name}": value for name, value in values.items()}}
+        for name, term in self._active().items():
+            found |= {f"distill/{name}/{what}": value for what, value in term.reports().items()}
+        return found
 
     def extra_repr(self) -> str:
         """Return the weights, for ``print``."""

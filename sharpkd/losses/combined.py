@@ -18,7 +18,8 @@ class LossResult:
     Attributes:
         total: scalar, to call ``backward()`` on.
         terms: every computed term, unweighted and detached: "pixel", "perceptual", "ssim", "distill",
-            and the transfer terms inside it as "distill/<name>".
+            the transfer terms inside it as "distill/<name>", and what these report as
+            "distill/<name>/<what>".
     """
 
     total: Tensor

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from sharpkd.data.batch import Batch
-from sharpkd.distillation.base import Observed
+from sharpkd.distillation.base import Observed, Question
 from sharpkd.distillation.taps import capture
 from sharpkd.distillation.transfer import KnowledgeTransfer
 from sharpkd.losses.combined import CombinedLoss, LossResult
@@ -111,7 +111,10 @@ class DistillModule(RestorationModule):
 
         def distill() -> dict[str, Tensor]:
             shown = self.teacher_input_of(batch)
-            return teacher.teach(transfer, Observed(output, features), shown, condition, batch.sharp)
+            turn = (self.global_step, self.global_rank)
+            question = Question(degraded, batch.sharp, lambda inputs: self(inputs, condition), turn)
+            seen = Observed(output, features, question)
+            return teacher.teach(transfer, seen, shown, condition, batch.sharp)
 
         labelled = output if batch.extra is None else output[: len(batch)]
         return self.loss(labelled, batch.sharp, distill)

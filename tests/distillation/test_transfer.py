@@ -149,6 +149,21 @@ def test_weight_zero_is_neither_built_nor_computed_nor_tapped() -> None:
     assert (live.calls, spy.calls) == (1, 0)
 
 
+def test_what_a_term_reports_is_logged_by_its_name_and_counts_for_nothing() -> None:
+    class Telling(Spy):
+        def reports(self) -> dict[str, Tensor]:
+            return {"calls": torch.tensor(float(self.calls))}
+
+    transfer = KnowledgeTransfer(
+        {"a": {"weight": 2, "term": Telling(3.0)}, "b": {"weight": 1, "term": Spy(0.5)}}
+    )
+    x = torch.rand(1, 3, 8, 8)
+    values = transfer(Observed(x), Observed(x))
+    assert {name: value.item() for name, value in values.items()} == {
+        "distill": 6.5, "distill/a": 3, "distill/b": 0.5, "distill/a/calls": 1
+    }  # fmt: skip
+
+
 def test_prepare_leaves_no_trace_in_the_nets() -> None:
     torch.manual_seed(0)
     student, teacher, x = Student().train(), Teacher().eval(), torch.rand(1, 3, 9 + 1, 8)
