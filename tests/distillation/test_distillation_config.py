@@ -24,10 +24,14 @@ def composed(*overrides: str) -> DictConfig:
         ("output", {"output"}),
         ("feature", {"feature"}),
         ("attention", {"attention"}),
+        ("gated_output", {"gated_output"}),
+        ("affinity", {"affinity"}),
+        ("consistency", {"consistency"}),
+        ("contrastive", {"contrastive"}),
     ],
 )
 def test_each_config_builds_its_terms(name: str, terms: set[str]) -> None:
-    transfer = instantiate(composed(f"+distillation={name}").distillation, _convert_="all")
+    transfer = instantiate(composed(f"+distillation={name}", "+seed=3").distillation, _convert_="all")
     assert isinstance(transfer, KnowledgeTransfer)
     assert set(transfer.weights) == terms == set(transfer.terms)
 
@@ -45,6 +49,12 @@ def test_pairs_are_overridable_without_convert() -> None:
     transfer = instantiate(config.distillation)
     assert transfer.student_taps == ["body.3"]
     assert transfer.teacher_taps == ["late"]
+
+
+@pytest.mark.parametrize("name", ["consistency", "contrastive"])
+def test_what_is_drawn_at_random_follows_the_run(name: str) -> None:
+    transfer = instantiate(composed(f"+distillation={name}", "+seed=3").distillation)
+    assert transfer.terms[name].seed == 3
 
 
 def test_none_is_null() -> None:
