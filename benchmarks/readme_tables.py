@@ -22,6 +22,7 @@ BOARDS = {
     "gentle": ", a tenth of the term's weight",
     "short": "",
     "weights": ", no SSIM term (γ 0)",
+    "terms": ", no SSIM term (γ 0)",
     "few": ", 8 labelled photographs",
     "teacher": ", no SSIM term (γ 0), no truth (α 0)",
     "size": ", a student of 44,108 parameters",

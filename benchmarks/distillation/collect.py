@@ -10,7 +10,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent.parent
-BOARDS = ("methods", "gentle", "short", "weights", "few", "teacher", "size")
+BOARDS = ("methods", "gentle", "short", "weights", "terms", "few", "teacher", "size")
 TEACHERS = {"strong": "real", "weak": "weak"}
 TABLES = ("scoreboard.csv", "cells.csv")
 

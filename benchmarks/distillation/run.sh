@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Scoreboards of distillation: what each method gives a pixel_student of 16 channels and 4 layers, and what changes
 # that. Needs SHARPKD_DATA (train/photos, train/bsd400, eval/Set14, eval/Kodak24) and the teacher that
-# ../real_input/run.sh trains (TEACHER names another). Two hours on one core; called again it
+# ../real_input/run.sh trains (TEACHER names another). Two and a half hours on one core; called again it
 # takes up what is trained: each training is done once.
 # Then `python benchmarks/distillation/collect.py` copies the small results here.
 set -euo pipefail
@@ -30,6 +30,9 @@ board short 250 "$all" '[scratch,output]'
 board weights 500 "$all" \
     '[scratch,output,{delta_2:["distillation=output","loss.delta=2"]},{no_truth:["distillation=output","loss.alpha=0"]}]' \
     '"loss.gamma=0"'
+
+# The terms beyond output, features and attention maps, beside the board `weights`.
+board terms 500 "$all" '[scratch,gated_output,affinity,consistency,contrastive]' '"loss.gamma=0"'
 
 # Eight photographs with a ground truth; all photographs, these eight among them, as inputs that the teacher labels.
 few=$SHARPKD_OUTPUTS/few
