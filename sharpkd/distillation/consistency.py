@@ -74,7 +74,8 @@ class ConsistencyDistillation(TransferTerm):
     """Mean distance between the student's undone answer to a changed input and the teacher's plain one.
 
     Both (N, 3, H, W), in units of the image range [0, 1]; inputs without ground truth count like the
-    others. It costs a second forward and backward pass of the student, and none of the teacher.
+    others. It costs a second forward and backward pass of the student, and none of the teacher; with several
+    teachers, one forward pass more for each of them, for the log.
 
     ``among``: kinds of change, of flip, turn, invert and exchange. A condition that the student is told
     stays what it was, so it must not depend on direction or colour where such changes are drawn. ``seed``:

@@ -44,7 +44,8 @@ class ContrastiveDistillation(TransferTerm):
     """Distance to the teacher's output as a share of the distance to a worse answer, a mean over the images.
 
     Outputs are (N, 3, H, W); inputs without ground truth count like the others. It costs a second forward
-    pass of the student, which batch normalisation would count in its statistics, and none of the teacher.
+    pass of the student, which batch normalisation would count in its statistics, and none of the teacher;
+    with several teachers, one more for each of them, for the log.
 
     ``sigma``: least and most pixels of the further blur, drawn evenly for each image. ``levels``: of the
     wavelet transform; 0 compares pixels. ``seed``: with the question's ``turn`` it decides what is drawn;
