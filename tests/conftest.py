@@ -169,7 +169,7 @@ def student_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sharpkd.checkpoint import save_weights
     from sharpkd.nets.pixel_student import PixelStudent
 
-    arguments = {"unshuffle": 2, "width": 8, "depth": 3}
+    arguments: dict[str, Any] = {"unshuffle": 2, "width": 8, "depth": 3}
     torch.manual_seed(0)
     net = PixelStudent(**arguments)
     torch.nn.init.normal_(net.tail.weight, std=0.05)

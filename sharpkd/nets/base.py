@@ -48,6 +48,8 @@ class RestorationNet(nn.Module, ABC):
     """
 
     scale: int = 1
+    condition_size: int = 0
+    """How many numbers of the condition it is told, blur sigma first; 0 for a blind net."""
     taps: dict[str, str]
 
     @classmethod
@@ -76,11 +78,27 @@ class RestorationNet(nn.Module, ABC):
 
     @abstractmethod
     def macs_per_pixel(self) -> float:
-        """Multiply-accumulates of all convolutions per output pixel, for large multiples of ``stride``."""
+        """Multiply-accumulates of all convolutions per output pixel, for large multiples of ``stride``.
+
+        Of the deployed form, where there is another one to train.
+        """
 
     @abstractmethod
     def restore(self, image: Tensor) -> Tensor:
         """(N, 3, H, W) with H and W multiples of ``stride`` -> (N, 3, H * scale, W * scale)."""
+
+    def restore_told(self, image: Tensor, condition: Tensor | None) -> Tensor:
+        """As ``restore``, for nets that are told what was done to the image; blind ones do not look at it."""
+        del condition
+        return self.restore(image)
+
+    def deployed(self) -> tuple[RestorationNet, dict[str, Any]]:
+        """The net as it is counted, saved at the end of a training and exported: equal, perhaps simpler.
+
+        Returns:
+            The net (itself where there is no other form), and the constructor arguments that differ.
+        """
+        return self, {}
 
     def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
         """(N, 3, H, W) in [0, 1], any H, W >= 1 -> (N, 3, H * scale, W * scale), not clamped.
@@ -90,8 +108,13 @@ class RestorationNet(nn.Module, ABC):
         """
         check_image(degraded)
         height, width = degraded.shape[-2:]
-        output = self.restore(pad_to_multiple(degraded, self.stride))
+        output = self.restore_told(pad_to_multiple(degraded, self.stride), condition)
         return output[..., : height * self.scale, : width * self.scale]
+
+
+def is_told(net: nn.Module) -> bool:
+    """Whether a net looks at the condition."""
+    return isinstance(net, RestorationNet) and net.condition_size > 0
 
 
 def conv3x3(channels: int, out_channels: int) -> nn.Conv2d:

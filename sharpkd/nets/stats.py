@@ -12,18 +12,18 @@ from sharpkd.nets.base import CHANNELS, RestorationNet
 
 
 def count_parameters(net: nn.Module) -> int:
-    """Number of parameters, trainable or not."""
+    """Number of parameters, trainable or not, of the net as it stands."""
     return sum(p.numel() for p in net.parameters())
 
 
 def measured_macs_per_pixel(net: nn.Module, size: int = 768, device: str = "meta") -> float:
     """Multiply-accumulates per output pixel that torch counts in one pass over a size x size image.
 
-    Runs on a copy on the meta device, in evaluation mode: no memory, no time; another device is for nets that
-    look at values. The limit for large images is ``net.macs_per_pixel()``; a size that is a multiple of the
-    net's stride has no padding.
+    Runs on a copy of the deployed form (``RestorationNet.deployed``) on the meta device, in evaluation mode:
+    no memory, no time; another device is for nets that look at values. The limit for large images is
+    ``net.macs_per_pixel()``; a size that is a multiple of the net's stride has no padding.
     """
-    twin = copy.deepcopy(net).to(device).eval()
+    twin = copy.deepcopy(_deployed(net)).to(device).eval()
     dtype = next(twin.parameters()).dtype
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         output = twin(torch.zeros(1, CHANNELS, size, size, device=device, dtype=dtype))
@@ -87,8 +87,11 @@ def _extent(gradient: Tensor) -> tuple[int, int]:
 def describe(net: nn.Module) -> dict[str, int | float | None]:
     """The figures that every table shows: parameters, macs_per_pixel, receptive_field (pixels or None).
 
-    Of a user's net that declares nothing, the MACs are counted and the receptive field is None.
+    Of a net that is trained in a richer form than it ships in, they are those of the latter
+    (``RestorationNet.deployed``). Of a user's net that declares nothing, the MACs are counted and the
+    receptive field is None.
     """
+    net = _deployed(net)
     parameters = count_parameters(net)
     if not isinstance(net, RestorationNet):
         macs = measured_macs_per_pixel(net)
@@ -98,3 +101,7 @@ def describe(net: nn.Module) -> dict[str, int | float | None]:
         "macs_per_pixel": net.macs_per_pixel(),
         "receptive_field": net.receptive_field,
     }
+
+
+def _deployed(net: nn.Module) -> nn.Module:
+    return net.deployed()[0] if isinstance(net, RestorationNet) else net

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sharpkd.nets.attention_teacher import AttentionTeacher
+from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
@@ -15,6 +16,12 @@ from sharpkd.nets.pixel_student import PixelStudent
 SMALL: dict[str, Callable[[], RestorationNet]] = {
     "pixel_student": lambda: PixelStudent(width=4, depth=3),
     "pixel_student_x3": lambda: PixelStudent(unshuffle=3, width=4, depth=2),
+    "pixel_student_luma": lambda: PixelStudent(width=4, depth=3, luma_only=True),
+    "pixel_student_rep": lambda: PixelStudent(width=4, depth=3, rep=True),
+    "aware_student": lambda: AwareStudent(width=4, depth=3, hidden=8),
+    "aware_student_luma_rep_enlarging": lambda: AwareStudent(
+        width=4, depth=3, scale=2, luma_only=True, rep=True, condition_limits=[4, 10], hidden=8
+    ),
     "mobile_student": lambda: MobileStudent(width=8, blocks=2, attention_window=16),
     "mobile_student_full_resolution": lambda: MobileStudent(unshuffle=1, width=6, blocks=1, attention=False),
     "enhanced_cnn": lambda: EnhancedCNN(width=4, blocks=2),

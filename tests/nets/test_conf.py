@@ -18,6 +18,7 @@ LIMITS = {
     "attention_teacher": (2e6, 6e6, 0, 300),
     "attention_teacher_small": (1e6, 1.5e6, 0, 46),
     "attention_teacher_tiny": (1e5, 2e5, 0, 15),
+    "aware_student": (54_732, 54_732, 10.9, 11),
     "enhanced_cnn": (483_587, 483_587, 482.6, 482.8),
     "nafnet": (3.5e6, 4.5e6, 0, 150),
     "mobile_student": (2e4, 6e4, 0, 12),
@@ -48,7 +49,8 @@ def test_the_task_says_how_many_times_it_enlarges(name: str, scale: int) -> None
 @pytest.mark.parametrize("name", LIMITS)
 def test_builds_within_its_limits(name: str) -> None:
     path = CONF / f"{name}.yaml"
-    assert path.read_text().splitlines()[0] == f"# python -m sharpkd.train net={name}"
+    told = " module.use_condition=true" if name == "aware_student" else ""
+    assert path.read_text().splitlines()[0] == f"# python -m sharpkd.train net={name}{told}"
     net = instantiate(read(name), _convert_="all")
     assert isinstance(net, RestorationNet)
     assert type(net).__module__.endswith(name.removesuffix("_small").removesuffix("_tiny"))
@@ -58,7 +60,8 @@ def test_builds_within_its_limits(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["attention_teacher", "enhanced_cnn", "mobile_student", "nafnet", "pixel_student"]
+    "name",
+    ["attention_teacher", "aware_student", "enhanced_cnn", "mobile_student", "nafnet", "pixel_student"],
 )
 def test_defaults_of_the_constructor_are_those_of_the_file(name: str) -> None:
     config = read(name)

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from sharpkd.functional.bicubic import enlarge
 from sharpkd.nets.attention_teacher import AttentionTeacher
-from sharpkd.nets.base import RestorationNet, check_image, pad_to_multiple
+from sharpkd.nets.aware_student import AwareStudent
+from sharpkd.nets.base import RestorationNet, check_image, is_told, pad_to_multiple
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
 from sharpkd.nets.nafnet import NAFNet
@@ -53,9 +54,11 @@ def test_odd_sizes_continue_the_border(net: RestorationNet, image: Image) -> Non
 
 
 @torch.no_grad()
-def test_condition_is_accepted_and_ignored(net: RestorationNet, image: Image) -> None:
+def test_condition_is_accepted_and_ignored_by_blind_nets(net: RestorationNet, image: Image) -> None:
     degraded = image(9, 12, 2)
-    torch.testing.assert_close(net(degraded, torch.ones(2, 3)), net(degraded), rtol=0, atol=0)
+    ignored = net(degraded, torch.ones(2, 3)).equal(net(degraded))
+    assert ignored == (net.condition_size == 0)
+    assert is_told(net) != ignored
 
 
 @torch.no_grad()
@@ -143,6 +146,8 @@ def test_bfloat16_stays_close(net: RestorationNet, image: Image) -> None:
         EnhancedCNN(width=4, blocks=1),
         AttentionTeacher(width=4, depths=[1, 1], channel_attention=False),
         PixelStudent(unshuffle=1, width=4, depth=2, scale=2),
+        PixelStudent(width=4, depth=3, rep=True),
+        AwareStudent(width=4, depth=3, hidden=4, luma_only=True),
         PixelStudent(width=4, depth=3, scale=3),
         MobileStudent(unshuffle=3, width=4, blocks=1, attention=False, scale=2),
         EnhancedCNN(width=4, blocks=1, global_residual=True, scale=4),
@@ -209,6 +214,7 @@ def test_padding_repeats_the_last_row_and_column() -> None:
     ("net", "tail"),
     [
         (PixelStudent(width=4, depth=3), "tail"),
+        (AwareStudent(width=4, depth=3), "tail"),
         (MobileStudent(width=4, blocks=1), "tail"),
         (EnhancedCNN(width=4, blocks=1), "tail"),
         (AttentionTeacher(width=4, depths=[1]), "tail"),
@@ -233,6 +239,6 @@ def test_a_scale_changes_the_last_convolution_alone(net: RestorationNet, tail: s
 
 
 def test_a_scale_is_at_least_1() -> None:
-    for build in (PixelStudent, MobileStudent, EnhancedCNN, AttentionTeacher, NAFNet):
+    for build in (PixelStudent, AwareStudent, MobileStudent, EnhancedCNN, AttentionTeacher, NAFNet):
         with pytest.raises(ValueError, match=r"^scale: found 0, expected at least 1$"):
             build(scale=0)

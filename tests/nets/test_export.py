@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sharpkd.nets.attention_teacher import AttentionTeacher
+from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
@@ -29,8 +30,21 @@ from sharpkd.nets.pixel_student import PixelStudent
         lambda: NAFNet(4, [1], 1, [1], attention_window=40),
         lambda: PixelStudent(width=4, depth=3, scale=3),
         lambda: EnhancedCNN(width=4, blocks=1, global_residual=True, scale=2),
+        lambda: PixelStudent(width=4, depth=3, luma_only=True, rep=True),
+        lambda: AwareStudent(width=4, depth=3, scale=2),
+        lambda: AwareStudent(width=4, depth=3, luma_only=True).fold(torch.tensor([1.6])),
     ],
-    ids=["pixel_student", "mobile_student", "attention_teacher", "nafnet", "pixel_student-x3", "cnn-x2"],
+    ids=[
+        "pixel_student",
+        "mobile_student",
+        "attention_teacher",
+        "nafnet",
+        "pixel_student-x3",
+        "cnn-x2",
+        "pixel_student-luma-rep",
+        "aware_student-x2",
+        "aware_student-luma-folded",
+    ],
 )
 def test_exported_graph_takes_any_size(
     build: Callable[[], RestorationNet], image: Callable[..., Tensor], tmp_path: Path

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from sharpkd.nets.attention_teacher import AttentionTeacher
+from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import EfficientChannelAttention, MobileStudent
@@ -92,6 +93,8 @@ def test_measuring_leaves_the_net_alone(net: RestorationNet) -> None:
         AttentionTeacher(2, [1, 1], unshuffle=3, channel_attention=False, spatial_attention=False),
         AttentionTeacher(2, [2, 1, 1], [1, 2], unshuffle=1, channel_attention=False, spatial_attention=False),
         PixelStudent(1, 3, 2, scale=2),
+        PixelStudent(2, 3, 3, luma_only=True, rep=True),
+        AwareStudent(2, 3, 3, hidden=4),
         PixelStudent(2, 3, 2, scale=3),
         MobileStudent(2, 4, 1, attention=False, scale=4),
         EnhancedCNN(3, 1, scale=2),
@@ -132,6 +135,16 @@ def test_describe_gives_the_three_figures() -> None:
     }
 
 
+def test_figures_are_those_of_the_deployed_form() -> None:
+    assert describe(PixelStudent(rep=True)) == describe(PixelStudent())
+    assert count_parameters(PixelStudent(rep=True)) > 3 * 44_108
+    assert describe(AwareStudent(rep=True)) == {
+        "parameters": 54_732,
+        "macs_per_pixel": 10_944.0,
+        "receptive_field": 27,
+    }
+
+
 @pytest.mark.parametrize(("channels", "kernel"), [(8, 3), (16, 3), (64, 3), (128, 5), (256, 5), (512, 5)])
 def test_eca_kernel_follows_the_paper(channels: int, kernel: int) -> None:
     # The values of the authors' code: t = int(|(log2(C) + 1) / 2|), one more where that is even.
@@ -143,6 +156,15 @@ def test_eca_kernel_follows_the_paper(channels: int, kernel: int) -> None:
     [
         (lambda: PixelStudent(unshuffle=0), "unshuffle: found 0, expected at least 1"),
         (lambda: PixelStudent(depth=1), "depth: found 1, expected at least 2"),
+        (lambda: AwareStudent(hidden=0), "hidden: found 0, expected at least 1"),
+        (
+            lambda: AwareStudent(condition_limits=[]),
+            r"condition_limits: found \[\], expected at least one finite number above 0",
+        ),
+        (
+            lambda: AwareStudent(condition_limits=[4, 0]),
+            r"condition_limits: found \[4, 0\], expected at least one finite number above 0",
+        ),
         (lambda: MobileStudent(blocks=0), "blocks: found 0, expected at least 1"),
         (
             lambda: MobileStudent(attention_window=0),

@@ -6,6 +6,7 @@ import csv
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -20,7 +21,7 @@ Train = Callable[..., Path]
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
     """A teacher that knows nothing."""
-    arguments = {"unshuffle": 2, "width": 8, "depth": 2}
+    arguments: dict[str, Any] = {"unshuffle": 2, "width": 8, "depth": 2}
     torch.manual_seed(1)
     net = PixelStudent(**arguments)
     torch.nn.init.normal_(net.tail.weight, std=0.2)

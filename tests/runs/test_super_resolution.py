@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ Train = Callable[..., Path]
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small net that enlarges three times, with weights that visibly change an image."""
-    arguments = {"unshuffle": 2, "width": 8, "depth": 3, "scale": 3}
+    arguments: dict[str, Any] = {"unshuffle": 2, "width": 8, "depth": 3, "scale": 3}
     torch.manual_seed(0)
     net = PixelStudent(**arguments)
     torch.nn.init.normal_(net.tail.weight, std=0.05)
