@@ -40,6 +40,7 @@ from sharpkd.evaluation.models import Model, ModelSpec, specs_of
 from sharpkd.evaluation.rating.ballot import plan_questions
 from sharpkd.evaluation.rating.opinions import RatingSettings, score, tell_of_earlier_scores, write_page
 from sharpkd.metrics.lpips import maybe_lpips
+from sharpkd.nets.base import is_told
 
 log = logging.getLogger(__name__)
 
@@ -81,6 +82,13 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     check_threshold(cfg.metrics.ssim_threshold)
     specs = specs_of(cfg.model, tuple(cfg.runtime.trusted_packages))
     nets = {spec.name: _net_of(spec) for spec in specs if spec.name != INPUT}
+    for name, net in nets.items():
+        if isinstance(net, nn.Module) and is_told(net) and not cfg.use_condition:
+            log.warning(
+                "%s is told what was done to an image, and use_condition=false keeps it from it: it works as "
+                "on an untouched one; use use_condition=true",
+                name,
+            )
     degradation = instantiate(cfg.degradation)
     carried = getattr(degradation, "carried_scale", None)
     for spec in specs:

@@ -6,11 +6,12 @@ from sharpkd.requires import require_extra
 
 require_extra("train")
 
+import json
 import os
 import tempfile
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from sharpkd.checkpoint import load_net
+from sharpkd.checkpoint import LoadedNet, load_net
 from sharpkd.config import ConfigError, entry
 from sharpkd.inference.engine import ModelInfo, OnnxEngine, info_of, metadata_of
+from sharpkd.nets.aware_student import AwareStudent
+from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.pixel_student import PixelStudent
 
 DEFAULT_SIZES = ((1, 1), (17, 31), (63, 97), (129, 65), (101, 203))
 
@@ -43,6 +47,7 @@ def export_onnx(
     checkpoint: Path,
     output: Path | None = None,
     *,
+    condition: Sequence[float] | None = None,
     overwrite: bool = False,
     opset: int = 20,
     sizes: Sequence[Sequence[int]] = DEFAULT_SIZES,
@@ -52,12 +57,16 @@ def export_onnx(
     """Write the net of ``checkpoint`` as ONNX: float32 ``(1, 3, H, W)`` in and out, any H and W >= 1.
 
     Padding to the net's stride is part of the graph. The metadata holds what `sharpkd.inference` needs: net,
-    args, sha256 of the checkpoint, receptive_field, stride, scale. The file appears under its name only after
-    ``onnx.checker`` and the comparison with PyTorch under ONNX Runtime have passed.
+    args, sha256 of the checkpoint, receptive_field, stride, scale. Net and args are those of the deployed
+    form (see ``RestorationNet.deployed``) and, of a net that is told what was done to the image, of the plain
+    net that it is for one condition, which the metadata then holds too. The file appears under its name only
+    after ``onnx.checker`` and the comparison with PyTorch under ONNX Runtime have passed.
 
     Args:
         checkpoint: a ``.safetensors`` or ``.ckpt`` file.
         output: the ``.onnx`` file; by default beside the checkpoint.
+        condition: what was done to the images that the file is for, as the net was told it in training
+            (blur sigma in pixels first); of nets that are told it, and of no other.
         overwrite: replace the output if it exists.
         opset: ONNX operator set.
         sizes: (height, width) at which the outputs are compared.
@@ -67,8 +76,9 @@ def export_onnx(
     Raises:
         FileNotFoundError: no checkpoint.
         FileExistsError: the output exists and ``overwrite`` is false.
-        ValueError: the checkpoint is broken, the output's suffix is not ``.onnx``, no size to compare at, or
-            the outputs differ by more than ``max_error``; no file is then left behind.
+        ValueError: a condition is missing, too short, or given to a blind net; the checkpoint is broken, the
+            output's suffix is not ``.onnx``, no size to compare at, or the outputs differ by more than
+            ``max_error``; no file is then left behind.
     """
     target = output or checkpoint.with_suffix(".onnx")
     if target.suffix != ".onnx":
@@ -77,7 +87,7 @@ def export_onnx(
         raise FileExistsError(f"{target} exists; pass overwrite=true or another output=PATH")
     if not sizes:
         raise ValueError("sizes: found none, expected at least one [height, width] to compare at")
-    loaded = load_net(checkpoint, trusted_packages)
+    loaded = _plain(load_net(checkpoint, trusted_packages), condition)
     net = loaded.net.eval()
     info = info_of(loaded, target)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +103,27 @@ def export_onnx(
             )
         os.replace(draft, target)
     return Exported(target, worst)
+
+
+def _plain(loaded: LoadedNet, condition: Sequence[float] | None) -> LoadedNet:
+    """What is exported of a net: its deployed form, and the plain one for a condition that it is told."""
+    net, config, metadata = loaded.net, loaded.config, loaded.metadata
+    if isinstance(net, RestorationNet):
+        net, changed = net.deployed()
+        config = config | changed
+    name = type(net).__name__
+    if isinstance(net, AwareStudent):
+        if condition is None:
+            raise ValueError(
+                f"condition: {name} is told what was done to an image, and an ONNX file serves one such "
+                "condition; name it, such as condition=[1.6] for a blur of sigma 1.6"
+            )
+        net = net.fold(torch.tensor([float(number) for number in condition]))
+        config = {"_target_": f"{PixelStudent.__module__}.{PixelStudent.__qualname__}", **net.arguments()}
+        metadata = metadata | {"condition": json.dumps([float(number) for number in condition])}
+    elif condition is not None:
+        raise ValueError(f"condition: found {list(condition)}, but {name} is blind; leave it out")
+    return replace(loaded, net=net, config=config, metadata=metadata)
 
 
 def _traced(net: nn.Module, info: ModelInfo, opset: int) -> onnx.ModelProto:
@@ -153,6 +184,7 @@ def main(cfg: DictConfig) -> float:
     exported = export_onnx(
         Path(cfg.checkpoint).expanduser(),
         Path(cfg.output).expanduser() if cfg.output else None,
+        condition=None if cfg.condition is None else list(cfg.condition),
         overwrite=cfg.overwrite,
         opset=cfg.opset,
         sizes=[tuple(size) for size in cfg.sizes],

@@ -15,11 +15,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from sharpkd.checkpoint import save_weights
 from sharpkd.config import ConfigError, compose
+from sharpkd.data.crops import make_pair
+from sharpkd.data.degradation import GaussianBlur, name_seed
+from sharpkd.data.images import read_image
 from sharpkd.evaluate import evaluate, images_of, main
 from sharpkd.evaluation.model_names import named_files
+from sharpkd.nets.aware_student import AwareStudent
 
 
 @pytest.fixture(scope="module")
@@ -63,6 +69,42 @@ def test_the_command_says_what_is_missing(call: Callable[..., Any]) -> None:
     outcome = call(main, "model=input")
     assert outcome.code == 2
     assert outcome.err == "error: data=folder needs data.val_dir=FOLDER, the images to measure on\n"
+
+
+def test_a_blind_net_beside_one_that_is_told_sigma(
+    student_checkpoint: Path, photos: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    net = AwareStudent(width=8, depth=3)
+    for name in ("tail.weight", "modulation.body.2.weight"):
+        torch.nn.init.normal_(net.get_parameter(name), std=0.1)
+    config = {"_target_": "sharpkd.nets.aware_student.AwareStudent", "width": 8, "depth": 3}
+    told = tmp_path / "told.safetensors"
+    save_weights(told, config, net.state_dict(), {})
+    warning = "told is told what was done to an image, and use_condition=false keeps it from it"
+    found = {}
+    for use_condition in (True, False):
+        settings = [
+            f"model={{blind:{student_checkpoint},told:{told}}}",
+            f"data.val_dir={photos}",
+            "degradation.sigma=1.6",
+            f"use_condition={use_condition}",
+            "metrics.lpips_weights=null",
+        ]
+        cfg = compose("evaluate", settings, output_dir=str(tmp_path / str(use_condition)))
+        found[use_condition] = evaluate(cfg)
+        assert (warning in caplog.text) == (not use_condition)
+
+    folded = net.eval().fold(torch.tensor([1.6]))
+    scores = []
+    for file in sorted(photos.iterdir()):
+        pair = make_pair(read_image(file), GaussianBlur(1.6), name_seed(file.stem), file.stem)
+        with torch.inference_mode():
+            output = (folded(pair.degraded).clamp(0, 1) * 255).round() / 255
+        scores.append(float(-10 * torch.log10((output - pair.sharp).square().mean())))
+    assert found[True]["told"]["psnr"] == pytest.approx(np.mean(scores), abs=1e-3)
+    assert abs(found[False]["told"]["psnr"] - found[True]["told"]["psnr"]) > 0.01
+    assert found[False]["blind"]["psnr"] == found[True]["blind"]["psnr"]
 
 
 def test_several_models_and_input(student_checkpoint: Path, photos: Path, tmp_path: Path) -> None:

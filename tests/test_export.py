@@ -13,8 +13,11 @@ import onnxruntime
 import pytest
 import torch
 
-from sharpkd.checkpoint import load_net
+from sharpkd.checkpoint import load_net, save_weights
 from sharpkd.export import export_onnx, main
+from sharpkd.inference.engine import OnnxEngine
+from sharpkd.nets.aware_student import AwareStudent
+from sharpkd.nets.pixel_student import PixelStudent
 
 
 def test_any_size_gives_what_torch_gives(student_checkpoint: Path, student_onnx: Path) -> None:
@@ -49,8 +52,6 @@ def test_a_net_that_differs_is_refused(student_checkpoint: Path, tmp_path: Path)
 
 
 def test_a_net_that_is_not_finite_is_refused(tmp_path: Path, student_checkpoint: Path) -> None:
-    from sharpkd.checkpoint import save_weights
-
     loaded = load_net(student_checkpoint)
     state = loaded.net.state_dict()
     state["tail.bias"] = torch.full_like(state["tail.bias"], torch.nan)
@@ -69,6 +70,56 @@ def test_bad_requests(student_checkpoint: Path, student_onnx: Path, tmp_path: Pa
         export_onnx(student_checkpoint, tmp_path / "a.pt")
     with pytest.raises(ValueError, match="sizes: found none, expected at least one"):
         export_onnx(student_checkpoint, tmp_path / "a.onnx", sizes=())
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A net that is told sigma, in the form that collapses."""
+    arguments: dict[str, Any] = {"width": 8, "depth": 3, "luma_only": True, "rep": True, "hidden": 8}
+    torch.manual_seed(0)
+    net = AwareStudent(**arguments)
+    for name in ("tail.weight", "modulation.body.2.weight"):
+        torch.nn.init.normal_(net.get_parameter(name), std=0.2)
+    path = tmp_path_factory.mktemp("told") / "told.safetensors"
+    config = {"_target_": "sharpkd.nets.aware_student.AwareStudent", **arguments}
+    save_weights(path, config, net.state_dict(), {"run": "a test"})
+    return path
+
+
+def test_a_net_that_is_told_the_blur_is_exported_for_one(told: Path, tmp_path: Path) -> None:
+    net = load_net(told).net
+    image = torch.rand(1, 3, 37, 50)
+    outputs = []
+    for sigma in (0.8, 2.4):
+        exported = export_onnx(told, tmp_path / f"{sigma}.onnx", condition=[sigma])
+        engine = OnnxEngine(exported.path)
+        with torch.inference_mode():
+            expected = net(image, torch.tensor([[sigma]])).numpy()
+        outputs.append(engine.run(image.numpy()))
+        np.testing.assert_allclose(outputs[-1], expected, atol=1e-5)
+        assert engine.info.net == "sharpkd.nets.pixel_student.PixelStudent"
+        assert engine.info.args == PixelStudent(width=8, depth=3, luma_only=True).arguments()
+        assert engine.info.metadata == {"run": "a test", "condition": f"[{sigma}]"}
+    assert np.abs(outputs[0] - outputs[1]).max() > 1e-2
+
+
+def test_a_condition_is_for_nets_that_are_told_it(
+    told: Path, student_checkpoint: Path, tmp_path: Path
+) -> None:
+    target = tmp_path / "a.onnx"
+    with pytest.raises(ValueError, match=r"^condition: AwareStudent is told .* such as condition=\[1\.6\]"):
+        export_onnx(told, target)
+    with pytest.raises(ValueError, match=r"^condition: found \[1\.6\], but PixelStudent is blind; leave it"):
+        export_onnx(student_checkpoint, target, condition=[1.6])
+    with pytest.raises(ValueError, match=r"^condition: expected the one of a single image, \(k,\) with k >="):
+        export_onnx(told, target, condition=[])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_command_takes_a_condition(told: Path, call: Callable[..., Any], tmp_path: Path) -> None:
+    outcome = call(main, f"checkpoint={told}", "condition=[1.6]", "output=told.onnx")
+    assert outcome.code == 0
+    assert OnnxEngine(tmp_path / "told.onnx").info.metadata["condition"] == "[1.6]"
 
 
 def test_command_writes_the_file_from_any_folder(student_checkpoint: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ class Batch:
             each image, in the images' order. Only where a training asks for them.
         extra_condition: ``(N * n, k)``, likewise of ``extra``.
         extra_low_res: ``(N * n, 3, h / s, w / s)``, likewise of ``extra``.
+        seed: ``(N,)`` int64, a number of each training sample's own, drawn from (seed, epoch, index), for all
+            that a module draws about it.
     """
 
     degraded: Tensor
@@ -37,6 +39,7 @@ class Batch:
     extra: Tensor | None = None
     extra_condition: Tensor | None = None
     extra_low_res: Tensor | None = None
+    seed: Tensor | None = None
 
     def __len__(self) -> int:
         return self.sharp.shape[0]
@@ -80,4 +83,5 @@ def collate(samples: Sequence[Batch]) -> Batch:
         extra=stack([sample.extra for sample in samples]),
         extra_condition=stack([sample.extra_condition for sample in samples]),
         extra_low_res=stack([sample.extra_low_res for sample in samples]),
+        seed=stack([sample.seed for sample in samples]),
     )

@@ -23,6 +23,8 @@ MIN_REDUCTION_FOR_ROTATION = 1.5
 ROTATION_MARGIN = 4
 # Extra inputs draw from streams of their own, so that the labelled crop is the same with and without them.
 UNLABELLED_STREAM = 1
+# So does what modules draw.
+MODULES_STREAM = 2
 
 
 class Images(Protocol):
@@ -160,6 +162,9 @@ class CropDataset(Dataset[Batch]):
         random = np.random.default_rng(np.random.SeedSequence(entropy))
         image = index % len(self.images)
         sample = self._pair(self.images, image, random)
+        own = np.random.SeedSequence(entropy, spawn_key=(MODULES_STREAM,)).generate_state(1, np.uint64)
+        # 63 bits: torch's integers have a sign
+        sample.seed = torch.from_numpy((own >> np.uint64(1)).astype(np.int64))
         if self.unlabelled is not None:
             streams = (
                 np.random.SeedSequence(entropy, spawn_key=(UNLABELLED_STREAM, number))

@@ -102,12 +102,11 @@ class DistillModule(RestorationModule):
         teacher, transfer = self.teacher, self.transfer
         if teacher is None or transfer is None:
             return super().compute_loss(batch)
-        degraded, condition = batch.degraded, self.condition_of(batch)
-        if batch.extra is not None:
-            degraded = torch.cat([degraded, batch.extra])
-            condition = self._with_condition_of_extra(batch, condition)
+        degraded = batch.degraded if batch.extra is None else torch.cat([batch.degraded, batch.extra])
+        # the truth for the teacher: its answers are to be right, and those that are kept to be found again
+        condition = self._conditions(batch)
         with capture(self.net, transfer.student_taps) as features:
-            output = self(degraded, condition)
+            output = self(degraded, self._conditions(self.estimated(batch)))
 
         def distill() -> dict[str, Tensor]:
             shown = self.teacher_input_of(batch)
@@ -119,10 +118,11 @@ class DistillModule(RestorationModule):
         labelled = output if batch.extra is None else output[: len(batch)]
         return self.loss(labelled, batch.sharp, distill)
 
-    @staticmethod
-    def _with_condition_of_extra(batch: Batch, condition: Tensor | None) -> Tensor | None:
-        if condition is None:
-            return None
+    def _conditions(self, batch: Batch) -> Tensor | None:
+        """Of the labelled inputs, then of those without ground truth."""
+        condition = self.condition_of(batch)
+        if condition is None or batch.extra is None:
+            return condition
         if batch.extra_condition is None:
             raise ValueError(
                 "module.use_condition=true, but nothing is known of the inputs without ground truth; "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,6 +13,8 @@ from torchmetrics import Metric
 
 from sharpkd.data.batch import Batch
 from sharpkd.losses.combined import CombinedLoss, LossResult
+from sharpkd.modules.condition_error import check_spread, estimated
+from sharpkd.nets.base import is_told
 
 
 class RestorationModule(pl.LightningModule):
@@ -27,10 +29,15 @@ class RestorationModule(pl.LightningModule):
         metrics: validation metrics by name, each updated with (output, sharp).
         run_config: the resolved configuration, kept in checkpoints to check a resume against.
         use_condition: hand the batch's condition to the net.
+        condition_noise: in training, tell the net a condition with errors such as an estimator makes: every
+            number is multiplied by the exponential of a normal number of this standard deviation (0.1: about
+            a tenth wrong); a list has one for each number. See
+            :func:`~sharpkd.modules.condition_error.estimated`. Validation tells the truth.
         channels_last: memory format of net and images (faster convolutions on CPUs and tensor cores).
 
     Raises:
-        ValueError: ``loss.delta > 0`` in a module that has no teacher.
+        ValueError: ``loss.delta > 0`` in a module that has no teacher; a net that is told the condition
+            without ``use_condition``; errors in what is told to nobody, or that are no numbers >= 0.
     """
 
     def __init__(
@@ -44,9 +51,17 @@ class RestorationModule(pl.LightningModule):
         run_config: Mapping[str, Any] | None = None,
         use_condition: bool = False,
         channels_last: bool = True,
+        condition_noise: float | Sequence[float] = 0.0,
     ) -> None:
         super().__init__()
         self._refuse_delta(loss)
+        self.condition_noise = check_spread(condition_noise)
+        if any(self.condition_noise) and not use_condition:
+            raise ValueError(
+                f"module.condition_noise={condition_noise} but module.use_condition=false: nothing is told "
+                "that could be wrong; use module.use_condition=true, or module.condition_noise=0"
+            )
+        refuse_untold(net, use_condition, "net", "another net, such as net=pixel_student")
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         self.loss = loss
@@ -70,7 +85,23 @@ class RestorationModule(pl.LightningModule):
         return self.net.parameters()
 
     def condition_of(self, batch: Batch) -> Tensor | None:
-        return batch.condition if self.use_condition else None
+        """What was done to the degraded images, ``(N, k)``; None where nets are not to be told.
+
+        Raises:
+            ValueError: the net is told it, and the degradation does not say.
+        """
+        if not self.use_condition:
+            return None
+        if batch.condition is None and is_told(self.net):
+            raise ValueError(
+                f"{type(self.net).__name__} is told what was done to its input, and this degradation does "
+                "not say; use one of sharpkd.data.degradation, such as degradation=gaussian, or a blind net"
+            )
+        return batch.condition
+
+    def estimated(self, batch: Batch) -> Batch:
+        """A training batch with its conditions as the net is told them: with the errors of an estimator."""
+        return estimated(batch, self.condition_noise)
 
     def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
         """The net's estimate for ``(N, 3, h, w)`` in [0, 1]; unclamped."""
@@ -87,7 +118,8 @@ class RestorationModule(pl.LightningModule):
                 f"data.unlabelled_dir needs a teacher: {type(self).__name__} has none to label its images; "
                 "use experiment=distill teacher.path=FILE, or data.unlabelled_dir=null"
             )
-        return self.loss(self(batch.degraded, self.condition_of(batch)), batch.sharp)
+        told = self.condition_of(self.estimated(batch))
+        return self.loss(self(batch.degraded, told), batch.sharp)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         result = self.compute_loss(batch)
@@ -126,3 +158,12 @@ class RestorationModule(pl.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["sharpkd"] = {"net": self._net_config, "config": self._run_config, "teacher_sha256": ""}
+
+
+def refuse_untold(net: nn.Module, use_condition: bool, what: str, instead: str) -> None:
+    """Raise ValueError for a net that looks at the condition where nets are not told it."""
+    if is_told(net) and not use_condition:
+        raise ValueError(
+            f"{what}: {type(net).__name__} is told what was done to its input, and "
+            f"module.use_condition=false keeps it from it; use module.use_condition=true, or {instead}"
+        )

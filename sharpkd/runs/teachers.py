@@ -12,6 +12,7 @@ from sharpkd.config.teachers import TeacherSettings, several_teachers
 from sharpkd.data.answer_store import BYTES_PER_GB
 from sharpkd.data.degradation import Degradation
 from sharpkd.modules.frozen_teacher import FrozenTeacher
+from sharpkd.modules.restoration import refuse_untold
 from sharpkd.modules.teacher_answers import TeacherAnswers
 from sharpkd.modules.teacher_ensemble import TeacherEnsemble
 from sharpkd.runs.launch import first_rank
@@ -77,6 +78,8 @@ def _frozen(cfg: DictConfig, settings: TeacherSettings) -> FrozenTeacher:
     loaded = load_any_net(settings.path, cfg.runtime.trusted_packages)
     name = settings.name or getattr(loaded.net, "architecture", "")
     name = name or str(loaded.config["_target_"]).rpartition(".")[2]
+    told = OmegaConf.select(cfg, "module.use_condition", default=False)
+    refuse_untold(loaded.net, told, f"teacher {name}", "a blind teacher")
     answers = None
     if cfg.teacher.cache is not None:
         identity = {"sha256": loaded.sha256, "precision": settings.precision, "tile": settings.tile}

@@ -208,6 +208,11 @@ def _conclude(
         module.net.load_state_dict(net_state(read_lightning(folder.best_checkpoint)["state_dict"]))
         source = "best"
     net = module.net.cpu().eval()
+    plain_net = OmegaConf.to_container(cfg.net, resolve=True)
+    assert isinstance(plain_net, dict)
+    if isinstance(net, RestorationNet):
+        net, changed = net.deployed()
+        plain_net |= changed
     metrics = {
         f"val/{name}": value for name, value in measure(net, data, validation_metrics(cfg), module).items()
     }
@@ -217,8 +222,6 @@ def _conclude(
             metrics[key] = float(figure)
     metrics["ms_per_image"] = net_latency(net, scale=cfg.task.scale).median_ms
     metrics["steps"] = float(trainer.global_step)
-    plain_net = OmegaConf.to_container(cfg.net, resolve=True)
-    assert isinstance(plain_net, dict)
     save_weights(
         folder.weights_file,
         {str(key): value for key, value in plain_net.items()},

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from sharpkd.data.batch import Batch
+from sharpkd.data.batch import Batch, collate
 from sharpkd.data.crops import (
     CropDataset,
     WholeImageDataset,
@@ -84,6 +84,25 @@ def test_same_seed_same_bytes_whatever_came_before() -> None:
     first = contents(keys, seed=1)
     assert contents(keys[::-1], seed=1) == first
     assert len(set(first.values()) | set(contents(keys, seed=2).values())) == 2 * len(keys)
+
+
+def test_every_sample_has_a_number_of_its_own() -> None:
+    keys = [(epoch, index) for epoch in range(3) for index in range(12)]
+
+    def numbers(seed: int, fixed_crops: int | None = None) -> list[int]:
+        dataset = CropDataset(noise(), GaussianBlur(), crop_size=16, seed=seed, fixed_crops=fixed_crops)
+        seeds = [dataset[key].seed for key in keys]
+        assert all(seed is not None and seed.shape == (1,) and seed.dtype == torch.int64 for seed in seeds)
+        return [int(seed) for seed in seeds if seed is not None]
+
+    first = numbers(seed=1)
+    assert min(first) >= 0
+    assert numbers(seed=1) == first
+    assert len({*first, *numbers(seed=2)}) == 2 * len(keys)
+    assert len(set(numbers(seed=1, fixed_crops=12))) == 12
+    batch = collate([CropDataset(noise(), GaussianBlur(), crop_size=16, seed=1)[key] for key in keys[:3]])
+    assert batch.seed is not None
+    assert batch.seed.tolist() == first[:3]
 
 
 def test_fixed_crops_repeat_in_every_epoch() -> None:

@@ -10,7 +10,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.pixel_student import PixelStudent
@@ -23,7 +23,8 @@ def awake(net: AwareStudent) -> AwareStudent:
     """Weights with which the condition changes every layer by its own order, and the residual is visible."""
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
-        for part in (net.modulation.body[2].weight, net.modulation.body[2].bias, net.tail.weight):
+        for name in ("modulation.body.2.weight", "modulation.body.2.bias", "tail.weight"):
+            part = net.get_parameter(name)
             part.copy_(0.3 * torch.randn(part.shape, generator=generator))
     return net
 
@@ -34,17 +35,16 @@ def test_film_by_hand(image: Image) -> None:
     net = AwareStudent(1, 1, 2, luma_only=True, condition_limits=[2.0], hidden=1)
     copying = torch.zeros(1, 1, 3, 3)
     copying[0, 0, 1, 1] = 1
-    for convolution in (net.body[0], net.tail):
-        assert isinstance(convolution, nn.Conv2d)
-        convolution.weight.copy_(copying)
-        assert convolution.bias is not None
-        convolution.bias.zero_()
-    first, _, last = net.modulation.body
-    first.weight.fill_(0.7)
-    first.bias.fill_(0.2)
-    last.weight.copy_(torch.tensor([[-1.5], [0.4]]))
-    last.bias.copy_(torch.tensor([0.1, -0.3]))
-    slope = net.body[1].weight.item()
+    values = {
+        **{f"{name}.weight": copying for name in ("body.0", "tail")},
+        **{f"{name}.bias": torch.zeros(1) for name in ("body.0", "tail")},
+        "body.1.weight": torch.tensor([0.25]),
+        "modulation.body.0.weight": torch.tensor([[0.7]]),
+        "modulation.body.0.bias": torch.tensor([0.2]),
+        "modulation.body.2.weight": torch.tensor([[-1.5], [0.4]]),
+        "modulation.body.2.bias": torch.tensor([0.1, -0.3]),
+    }
+    net.load_state_dict(values)
 
     grey = image(1, 1)[:, :1].expand(-1, 3, 4, 5)
     value = grey[0, 0, 0, 0].item()
@@ -52,7 +52,7 @@ def test_film_by_hand(image: Image) -> None:
         told = 0.7 * (2 * min(sigma / 2.0, 1.0) - 1) + 0.2
         hidden = told / (1 + math.exp(-told))
         modulated = (1 - 1.5 * hidden + 0.1) * value + 0.4 * hidden - 0.3
-        expected = value + (modulated if modulated > 0 else slope * modulated)
+        expected = value + (modulated if modulated > 0 else 0.25 * modulated)
         output = net(grey, torch.tensor([[sigma]]))
         np.testing.assert_allclose(output.numpy(), expected, rtol=0, atol=2e-6)
 
