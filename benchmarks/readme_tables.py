@@ -181,6 +181,35 @@ def second_report_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def aware_table(found: dict[str, Any]) -> str:
+    """PSNR of blind students and of those that are told sigma, rightly and wrongly, by sigma, as Markdown."""
+    sigmas = list(found["models"]["input"]["psnr"])
+    lines = ["| PSNR (dB) at σ | parameters | " + " | ".join(sigmas) + " |"]
+    lines.append("| --- |" + " ---: |" * (1 + len(sigmas)))
+    named = {
+        "input": "input",
+        "blind": "`pixel_student`, blind",
+        "blind_rep": "`pixel_student`, blind, `net.rep=true`",
+        "told": "`aware_student`, told σ",
+        "forgiving": "`aware_student`, told σ, `module.condition_noise=0.1`",
+        "rep": "`aware_student`, told σ, `net.rep=true`",
+    }
+    for name, title in named.items():
+        entry = found["models"][name]
+        count = f"{entry['parameters']:,}" if "parameters" in entry else ""
+        lines.append("| " + " | ".join([title, count, *_each(entry["psnr"], sigmas)]) + " |")
+    short = {"told": "`aware_student`", "forgiving": "`module.condition_noise=0.1`", "rep": "`net.rep=true`"}
+    for factor, rows in found["misjudged"].items():
+        for name, row in rows.items():
+            title = f"{short[name]}, told {float(factor):g} σ"
+            lines.append("| " + " | ".join([title, "", *_each(row, sigmas)]) + " |")
+    return "\n".join(lines)
+
+
+def _each(values: dict[str, float], keys: list[str]) -> list[str]:
+    return [f"{values[key]:.2f}" for key in keys]
+
+
 def committed_tables() -> dict[str, str]:
     """README's tables by the name of their markers, as the committed files give them."""
     real = HERE / "real_input"
@@ -199,9 +228,11 @@ def committed_tables() -> dict[str, str]:
     report = json.loads((HERE / "second_report" / "results.json").read_text())
     blur = json.loads((HERE / "estimation" / "estimation.json").read_text())
     teachers = {name: json.loads((HERE / "teachers" / name / "metrics.json").read_text()) for name in SETS}
+    aware = json.loads((HERE / "aware" / "results.json").read_text())
     return {
         "estimation": estimation_table(blur["rows"]),
         "teachers": table(teachers),
+        "aware": aware_table(aware),
         "second-report": second_report_table(report),
         "real-input": table(results),
         "sweep": sweep_table(rows),
