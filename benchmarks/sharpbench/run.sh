@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Measures the students that ../real_input/run.sh trained from scratch on SharpBench's quick selection, beside the
 # baselines, and the pixel_student on all of it. Needs SHARPKD_DATA (eval/Set5, eval/Set14, eval/Kodak24,
-# eval/BSD100, eval/Urban100_25) and SHARPKD_WEIGHTS (squeezenet1_1.pth). About an hour on two cores,
+# eval/BSD100, eval/Urban100_25) and SHARPKD_WEIGHTS (squeezenet1_1.pth). About half an hour on two cores,
 # most of it the baselines of the whole benchmark; called again it takes up what is measured.
 # Then `python benchmarks/sharpbench/collect.py` copies the small results here.
 set -euo pipefail

@@ -105,13 +105,14 @@ class DistillModule(RestorationModule):
         degraded = batch.degraded if batch.extra is None else torch.cat([batch.degraded, batch.extra])
         # the truth for the teacher: its answers are to be right, and those that are kept to be found again
         condition = self._conditions(batch)
+        told = self._conditions(self.estimated(batch))
         with capture(self.net, transfer.student_taps) as features:
-            output = self(degraded, self._conditions(self.estimated(batch)))
+            output = self(degraded, told)
 
         def distill() -> dict[str, Tensor]:
             shown = self.teacher_input_of(batch)
             turn = (self.global_step, self.global_rank)
-            question = Question(degraded, batch.sharp, lambda inputs: self(inputs, condition), turn)
+            question = Question(degraded, batch.sharp, lambda inputs: self(inputs, told), turn)
             seen = Observed(output, features, question)
             return teacher.teach(transfer, seen, shown, condition, batch.sharp)
 

@@ -50,7 +50,11 @@ def no_perceptual() -> nn.Module:
     raise AssertionError("beta is 0: nothing may be built")
 
 
-def module_with(term: TransferTerm, teacher: FrozenTeacher | TeacherEnsemble | None = None) -> DistillModule:
+def module_with(
+    term: TransferTerm,
+    teacher: FrozenTeacher | TeacherEnsemble | None = None,
+    condition_noise: float = 0.0,
+) -> DistillModule:
     return DistillModule(
         teacher=teacher or FrozenTeacher(Net(0.3)),
         transfer=KnowledgeTransfer({"term": {"weight": 2.0, "term": term}}),
@@ -59,6 +63,7 @@ def module_with(term: TransferTerm, teacher: FrozenTeacher | TeacherEnsemble | N
         loss=CombinedLoss(1.0, 0.0, 0.0, 0.5, L1Loss(), no_perceptual, SSIMLoss()),
         optimizer=partial(torch.optim.SGD, lr=0.1),
         use_condition=True,
+        condition_noise=condition_noise,
     )
 
 
@@ -92,6 +97,21 @@ def test_a_term_is_told_what_the_student_was_asked(extra: int) -> None:
     torch.testing.assert_close(result.terms["distill/term"], expected)
     result.total.backward()
     assert module.net.share.grad is not None
+
+
+@pytest.mark.parametrize("extra", [0, 4])
+def test_asked_again_the_student_is_told_the_same_error(extra: int) -> None:
+    class Twice(TransferTerm):
+        def forward(self, student: Observed, teacher: Observed) -> Tensor:
+            question = student.asked(self)
+            return (question.ask(question.degraded) - student.output).abs().mean()
+
+    given = batch(extra)
+    given.seed = torch.tensor([3, 4])
+    module = module_with(Twice(), condition_noise=0.5)
+    assert module.compute_loss(given).terms["distill/term"] == 0
+    exact = module_with(Twice()).compute_loss(given)
+    assert module.compute_loss(given).terms["pixel"] != exact.terms["pixel"]
 
 
 @pytest.mark.parametrize("extra", [0, 4])
