@@ -84,11 +84,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     nets = {spec.name: _net_of(spec) for spec in specs if spec.name != INPUT}
     for name, net in nets.items():
         if isinstance(net, nn.Module) and is_told(net) and not cfg.use_condition:
-            log.warning(
-                "%s is told what was done to an image, and use_condition=false keeps it from it: it works as "
-                "on an untouched one; use use_condition=true",
-                name,
-            )
+            log.info("%s is told what was done to an image: here, what the packaged estimator finds", name)
     degradation = instantiate(cfg.degradation)
     carried = getattr(degradation, "carried_scale", None)
     for spec in specs:

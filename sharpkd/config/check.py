@@ -43,6 +43,7 @@ PLAIN: dict[str, Any] = {
     "overwrite": bool,
     "task.name": str,
     "task.scale": int,
+    "estimator": str | None,
     "teacher.path": str | None,
     "teacher.experiment": str | None,
     "teacher.overrides": list[str],

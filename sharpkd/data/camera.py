@@ -10,25 +10,48 @@ from sharpkd.data import degradation_maths as maths
 from sharpkd.data.degradation import Noisy, Setting
 
 
+def compression_of(quality: int) -> float:
+    """How coarse a JPEG of a quality within 1…100 is: libjpeg's factor on the standard's quantisation tables.
+
+    0 at 100, 0.5 at 75, 1 at 50 (the standard's own tables), 50 / quality below (libjpeg's
+    ``jpeg_quality_scaling``, as a fraction instead of per cent).
+    """
+    return 50 / quality if quality < 50 else 2 - quality / 50
+
+
+def equal_blur(scale: float) -> float:
+    """Sigma of the Gaussian blur that looks like having been enlarged from ``scale`` times fewer pixels.
+
+    It is what an estimator that has only ever seen Gaussian blur finds in such images: 0.66, 1.03, 1.32 and
+    1.75 pixels (medians over photographs) for scales of 1.5, 2, 3 and 4.
+    """
+    return 0.44 * scale
+
+
 class Camera(Noisy):
-    """Gaussian blur, then noise for a share of the images, then JPEG for a share of them.
+    """Gaussian blur, or enlarged from fewer pixels, then noise for a share of the images, then JPEG.
 
     Unlike :class:`sharpkd.data.realworld.RealWorld`, whose order is random, so that noise may be blurred
-    afterwards: here the condition says what is in the image that is seen.
+    afterwards: here the condition says what is in the image that is seen. An image that is enlarged is not
+    blurred beside it, so that each of the two is what limits its detail.
 
     Args:
         sigma: blur in pixels, a number or ``[low, high]``.
-        sigma_p: share of images that are blurred.
+        sigma_p: share of the images not enlarged that are blurred.
         noise: standard deviation in 8-bit levels, a number or ``[low, high]``.
         noise_p: share of images that get noise.
         quality: of JPEG with 4:2:0 chroma, a whole number or ``[low, high]`` within 1…100.
         quality_p: share of images that are compressed.
+        scale: reduced so many times and enlarged back, both bicubic, at least 1, a number or ``[low, high]``.
+        scale_p: share of images that are.
         p: share of images that are degraded at all.
 
-    Condition: ``[sigma, noise, quality]``; ``[0, 0, 100]`` is an untouched image.
+    Condition: ``[sigma, noise, compression, reduction]``, with compression as :func:`compression_of` gives it
+    and reduction the scale less 1, so that zeros are an untouched image. Of an image that was enlarged, sigma
+    is that of :func:`equal_blur`: what takes as much detail is told as the same number, whichever it was.
     """
 
-    condition_names: tuple[str, ...] = ("sigma", "noise", "quality")
+    condition_names: tuple[str, ...] = ("sigma", "noise", "compression", "reduction")
 
     def __init__(
         self,
@@ -38,6 +61,8 @@ class Camera(Noisy):
         noise_p: float = 0.5,
         quality: Setting = (40, 95),
         quality_p: float = 0.6,
+        scale: Setting = (1.0, 4.0),
+        scale_p: float = 0.0,
         p: float = 1.0,
     ) -> None:
         super().__init__(sigma=sigma, noise=noise, p=p)
@@ -45,14 +70,20 @@ class Camera(Noisy):
         self.noise_p = self._share("noise_p", noise_p)
         self.quality = self._whole_range("quality", quality, 1, 100)
         self.quality_p = self._share("quality_p", quality_p)
+        self.scale = self._range("scale", scale, 1.0)
+        self.scale_p = self._share("scale_p", scale_p)
 
     def get_params(self) -> dict[str, Any]:
-        """Draw blur, noise with its seed, and quality."""
-        params = super().get_params() | {"quality": self._draw_whole(self.quality)}
+        """Draw blur, noise with its seed, quality and scale."""
+        params = super().get_params() | {"quality": self._draw_whole(self.quality), "scale": 1.0}
         blurred, noisy, compressed = self.random_generator.random(3)
         params["sigma"] *= blurred < self.sigma_p
         params["noise"] *= noisy < self.noise_p
-        return params if compressed < self.quality_p else params | {"quality": None}
+        if compressed >= self.quality_p:
+            params["quality"] = None
+        if self.scale_p and self.random_generator.random() < self.scale_p:
+            params |= {"scale": self._draw(self.scale), "sigma": 0.0}
+        return params
 
     def apply(
         self,
@@ -61,12 +92,17 @@ class Camera(Noisy):
         noise: float = 0.0,
         noise_seed: int = 0,
         quality: int | None = None,
+        scale: float = 1.0,
         **params: Any,
     ) -> np.ndarray:
         """Degrade one uint8 image ``(H, W, 3)``."""
-        image = super().apply(img, sigma=sigma, noise=noise, noise_seed=noise_seed)
+        image = maths.low_res(img, scale) if scale > 1 else img
+        image = super().apply(image, sigma=sigma, noise=noise, noise_seed=noise_seed)
         return image if quality is None else maths.jpeg(image, quality)
 
     def condition(self, params: dict[str, Any]) -> list[float]:
-        """``[sigma, noise, quality]``."""
-        return [*super().condition(params), params.get("quality") or 100]
+        """``[sigma, noise, compression, reduction]``."""
+        compression = compression_of(params.get("quality") or 100)
+        scale = params.get("scale", 1.0)
+        sigma, noise = super().condition(params)
+        return [equal_blur(scale) if scale > 1 else sigma, noise, compression, scale - 1]

@@ -15,12 +15,14 @@ from torch.utils.data import Dataset
 
 from sharpkd.data.albumentations_guard import A
 from sharpkd.data.batch import Batch, stack
-from sharpkd.data.degradation import Degradation, degrade, name_seed
+from sharpkd.data.degradation import Degradation, Setting, as_range, degrade, name_seed
 
 # Interpolating at a free angle softens the image; reducing it afterwards by this factor hides that.
 MIN_REDUCTION_FOR_ROTATION = 1.5
 # The interpolation (Lanczos, the sharpest of OpenCV's) reads four pixels beyond the window.
 ROTATION_MARGIN = 4
+# A drawn reduction of less than this is none: it would only soften the target.
+LEAST_REDUCTION = 1.1
 # Extra inputs draw from streams of their own, so that the labelled crop is the same with and without them.
 UNLABELLED_STREAM = 1
 # So does what modules draw.
@@ -79,9 +81,9 @@ def size_step(degradation: Any, scale: int = 1) -> int:
     return math.lcm(scale, carried or 1)
 
 
-def smallest_side(crop_size: int, rotation: float = 0.0, reduction: float = 1.0) -> int:
+def smallest_side(crop_size: int, rotation: float = 0.0, reduction: Setting = 1.0) -> int:
     """The least width and height of an image, in pixels, from which every crop can be cut."""
-    window = math.ceil(crop_size * reduction)
+    window = math.ceil(crop_size * _reductions(reduction)[1])
     if rotation == 0:
         return window
     return _rotated_side(window, math.radians(min(rotation, 45.0)))
@@ -109,7 +111,8 @@ class CropDataset(Dataset[Batch]):
         crops_per_image: crops from each image an epoch.
         fixed_crops: this many crops instead, the images cycled, the same in every epoch.
         rotation: largest angle of the free rotation in degrees, either way; 0 turns by multiples of 90 only.
-        reduction: a window this many times larger is cut and reduced to ``crop_size`` (area average).
+        reduction: a window this many times larger is cut and reduced to ``crop_size`` (area average): a
+            number, or ``[low, high]`` to draw one for every crop (below 1.1 it is none).
         seed: of everything random here.
         scale: how many times smaller the degraded crop is.
         unlabelled: decoded, all at least :func:`smallest_side` large, or ``crop_size / scale`` where they are
@@ -129,7 +132,7 @@ class CropDataset(Dataset[Batch]):
         crops_per_image: int = 4,
         fixed_crops: int | None = None,
         rotation: float = 0.0,
-        reduction: float = 1.0,
+        reduction: Setting = 1.0,
         seed: int = 0,
         scale: int = 1,
         unlabelled: Images | None = None,
@@ -145,7 +148,7 @@ class CropDataset(Dataset[Batch]):
         self.crops_per_image = crops_per_image
         self.fixed_crops = fixed_crops
         self.rotation = rotation
-        self.reduction = reduction
+        self.reduction = _reductions(reduction)
         self.seed = seed
         self.scale = scale
         self.unlabelled = unlabelled
@@ -185,7 +188,7 @@ class CropDataset(Dataset[Batch]):
         image = int(random.integers(len(images)))
         if self.unlabelled_degraded:
             return self._pair(images, image, random)
-        window = _window(images[image], self.crop_size // self.scale, 0.0, 1.0, random)
+        window = _window(images[image], self.crop_size // self.scale, 0.0, (1.0, 1.0), random)
         taken = to_tensor(self._turned(window, random)[0])
         return Batch(degraded=taken, sharp=taken, name=[images.files[image].stem])
 
@@ -197,8 +200,17 @@ class CropDataset(Dataset[Batch]):
 
 
 def _window(
-    image: np.ndarray, crop_size: int, rotation: float, reduction: float, random: np.random.Generator
+    image: np.ndarray,
+    crop_size: int,
+    rotation: float,
+    reductions: tuple[float, float],
+    random: np.random.Generator,
 ) -> np.ndarray:
+    low, high = reductions
+    reduction = low
+    if low < high:
+        drawn = random.uniform(low, high)
+        reduction = drawn if drawn >= LEAST_REDUCTION else 1.0
     window = math.ceil(crop_size * reduction)
     angle = math.radians(random.uniform(-rotation, rotation)) if rotation else 0.0
     side = _rotated_side(window, angle) if angle else window
@@ -224,7 +236,7 @@ def check_crop_settings(
     crops_per_image: int,
     fixed_crops: int | None,
     rotation: float,
-    reduction: float,
+    reduction: Setting,
     scale: int,
     unlabelled_per_crop: int = 1,
 ) -> None:
@@ -243,13 +255,16 @@ def check_crop_settings(
         raise ValueError(f"data.crop_size must be a multiple of the scale {scale}, got {crop_size}")
     if not 0 <= rotation <= 180:
         raise ValueError(f"data.rotation must be in [0, 180] degrees, got {rotation}")
-    if reduction < 1:
-        raise ValueError(f"data.reduction must be at least 1, got {reduction}")
-    if rotation and reduction < MIN_REDUCTION_FOR_ROTATION:
+    least, _ = _reductions(reduction)
+    if rotation and least < MIN_REDUCTION_FOR_ROTATION:
         raise ValueError(
             f"data.rotation={rotation} needs data.reduction of at least {MIN_REDUCTION_FOR_ROTATION}, "
             f"got {reduction}: turning by a free angle softens the target, which teaches the net to blur"
         )
+
+
+def _reductions(reduction: Setting) -> tuple[float, float]:
+    return as_range("data", "reduction", reduction, 1.0)
 
 
 class WholeImageDataset(Dataset[Batch]):

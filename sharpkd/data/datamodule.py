@@ -21,6 +21,7 @@ from sharpkd.data.crops import (
     size_step,
     smallest_side,
 )
+from sharpkd.data.degradation import Setting
 from sharpkd.data.images import check_folders, find_all_images
 from sharpkd.data.loader import ResumableLoader, WorkerLoader, one_thread
 from sharpkd.data.sampler import EpochSampler
@@ -61,7 +62,8 @@ class ImageDataModule(pl.LightningDataModule):
         crops_per_image: crops from each image an epoch.
         fixed_crops: train on this many crops, drawn once, instead.
         rotation: largest free angle in degrees; needs ``reduction`` of at least 1.5.
-        reduction: cut windows this many times larger and reduce them to ``crop_size``.
+        reduction: cut windows this many times larger and reduce them to ``crop_size``; ``[low, high]`` draws
+            one for every crop.
         val_crop: validate on centre crops of this many pixels, in batches; None takes whole images singly.
         val_limit: validate on at most this many images, spread evenly over the files.
         workers: loading processes; 0 loads in the training process.
@@ -90,7 +92,7 @@ class ImageDataModule(pl.LightningDataModule):
         crops_per_image: int = 4,
         fixed_crops: int | None = None,
         rotation: float = 0.0,
-        reduction: float = 1.0,
+        reduction: Setting = 1.0,
         val_crop: int | None = None,
         val_limit: int | None = None,
         workers: int = 1,

@@ -20,6 +20,7 @@ from sharpkd.config import ConfigError
 from sharpkd.config.hints import nearest
 from sharpkd.evaluation import baselines
 from sharpkd.evaluation.baselines import BASELINES
+from sharpkd.evaluation.blind import blind, estimator_behind
 from sharpkd.evaluation.fingerprints import hash_of_code, hash_of_model
 from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.protocols import Condition, Image, Pair
@@ -44,7 +45,7 @@ class Model(ABC):
         scale: how many times larger its output is, along each axis.
         engine: what computes it.
         precision: in which number format.
-        code: hash of a user's own code behind it; empty where there is none.
+        code: hash of a user's own code behind it and of the estimator before it; empty where there is none.
     """
 
     name: str
@@ -255,10 +256,10 @@ def _open_torch(spec: ModelSpec) -> Model:
     net = loaded.net
     return NetModel(
         spec.name,
-        net,
+        blind(net),
         getattr(net, "scale", 1),
         channels_last=isinstance(net, RestorationNet) and not isinstance(net, ForeignNet),
-        code=hash_of_code(net, spec.trusted),
+        code=hash_of_code(net, spec.trusted) + estimator_behind(net),
         facts=lambda: _facts_of_net(net) | {"net": loaded.config["_target_"]} | _origin(spec),
     )
 

@@ -14,6 +14,7 @@ from torchmetrics import Metric
 from sharpkd.data.batch import Batch
 from sharpkd.losses.combined import CombinedLoss, LossResult
 from sharpkd.modules.condition_error import check_spread, estimated
+from sharpkd.modules.estimated_condition import ConditionEstimator
 from sharpkd.nets.base import is_told
 
 
@@ -33,6 +34,8 @@ class RestorationModule(pl.LightningModule):
             number is multiplied by the exponential of a normal number of this standard deviation (0.1: about
             a tenth wrong); a list has one for each number. See
             :func:`~sharpkd.modules.condition_error.estimated`. Validation tells the truth.
+        estimator: tell the net what this finds in the degraded images instead: in training mixed with the
+            truth, in validation alone. See :class:`~sharpkd.modules.estimated_condition.ConditionEstimator`.
         channels_last: memory format of net and images (faster convolutions on CPUs and tensor cores).
 
     Raises:
@@ -52,6 +55,7 @@ class RestorationModule(pl.LightningModule):
         use_condition: bool = False,
         channels_last: bool = True,
         condition_noise: float | Sequence[float] = 0.0,
+        estimator: ConditionEstimator | None = None,
     ) -> None:
         super().__init__()
         self._refuse_delta(loss)
@@ -61,12 +65,18 @@ class RestorationModule(pl.LightningModule):
                 f"module.condition_noise={condition_noise} but module.use_condition=false: nothing is told "
                 "that could be wrong; use module.use_condition=true, or module.condition_noise=0"
             )
+        if estimator is not None and (any(self.condition_noise) or not use_condition):
+            raise ValueError(
+                f"estimator is set with module.use_condition={str(use_condition).lower()} and "
+                f"module.condition_noise={condition_noise}; it needs true and 0: it brings errors of its own"
+            )
         refuse_untold(net, use_condition, "net", "another net, such as net=pixel_student")
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         self.loss = loss
         self.metrics = nn.ModuleDict(dict(metrics or {}))
         self.use_condition = use_condition
+        self.estimator = estimator
         self.teacher: nn.Module | None = None
         self._net_config = dict(net_config)
         self._run_config = dict(run_config or {})
@@ -101,6 +111,8 @@ class RestorationModule(pl.LightningModule):
 
     def estimated(self, batch: Batch) -> Batch:
         """A training batch with its conditions as the net is told them: with the errors of an estimator."""
+        if self.estimator is not None:
+            return self.estimator.told(batch)
         return estimated(batch, self.condition_noise)
 
     def forward(self, degraded: Tensor, condition: Tensor | None = None) -> Tensor:
@@ -141,7 +153,10 @@ class RestorationModule(pl.LightningModule):
         self.log("train/lr", optimizer.param_groups[0]["lr"])
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
-        output = self(batch.degraded, self.condition_of(batch)).float().clamp(0.0, 1.0)
+        told = self.condition_of(batch)
+        if self.estimator is not None:
+            told = self.estimator.estimate(batch.degraded)
+        output = self(batch.degraded, told).float().clamp(0.0, 1.0)
         for name, metric in self.metrics.items():
             assert isinstance(metric, Metric)
             metric.update(output, batch.sharp)

@@ -146,13 +146,17 @@ class AwareStudent(PixelStudent):
             )
         weight = self.tail.weight
         with torch.random.fork_rng(devices=[]):
-            plain = PixelStudent(**{**PixelStudent.arguments(self), "rep": False}).to(weight)
+            plain = self._plain().to(weight)
         told, _ = self.deployed()
-        state = {key: value for key, value in told.state_dict().items() if not key.startswith("modulation.")}
+        state = {key: value for key, value in told.state_dict().items() if key.startswith(("body.", "tail."))}
         scales, shifts = self.modulation(condition[None, : self.condition_size].to(weight))
         for i in range(self.depth - 1):
             name, scale = f"body.{2 * i}", scales[i, 0]
             state[f"{name}.weight"] = state[f"{name}.weight"] * scale[:, None, None, None]
             state[f"{name}.bias"] = state[f"{name}.bias"] * scale + shifts[i, 0]
-        plain.load_state_dict(state)
+        plain.load_state_dict(plain.state_dict() | state)
         return plain.train(self.training)
+
+    def _plain(self) -> PixelStudent:
+        """The net that :meth:`fold` fills."""
+        return PixelStudent(**{**PixelStudent.arguments(self), "rep": False})

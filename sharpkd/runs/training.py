@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
-from sharpkd.checkpoint import net_state, read_lightning, save_weights
+from sharpkd.checkpoint import CheckpointError, load_estimator, net_state, read_lightning, save_weights
 from sharpkd.config import ConfigError, instantiate
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
@@ -25,6 +25,7 @@ from sharpkd.metrics.per_image import PerImageMetric
 from sharpkd.metrics.psnr import PSNR
 from sharpkd.metrics.ssim import SSIM
 from sharpkd.modules.distill import DistillModule
+from sharpkd.modules.estimated_condition import ConditionEstimator
 from sharpkd.modules.restoration import RestorationModule
 from sharpkd.modules.teacher import TeacherModule
 from sharpkd.nets.base import RestorationNet
@@ -45,6 +46,8 @@ EXPECTED_WARNINGS = (
 )
 # exit code after SIGTERM, as shells have it
 TERMINATED = 143
+# estimator=packaged: the one that comes with the package
+PACKAGED = "packaged"
 DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -93,6 +96,7 @@ def build_module(cfg: DictConfig) -> RestorationModule:
         "scheduler": instantiate(cfg.scheduler),
         "metrics": validation_metrics(cfg),
         "run_config": plain,
+        "estimator": condition_estimator(cfg.estimator),
     }
     settings = {key: value for key, value in cfg.module.items() if key != "_target_"}
     # called directly: Hydra would build the nodes inside net_config and run_config too
@@ -103,6 +107,21 @@ def build_module(cfg: DictConfig) -> RestorationModule:
             "use experiment=distill, or distillation=none"
         )
     return module(**settings, **arguments)
+
+
+def condition_estimator(which: str | None) -> ConditionEstimator | None:
+    """``packaged``, a weight file of an estimator, or None.
+
+    Raises:
+        ConfigError: there is no such file, or it holds something else.
+    """
+    if which is None:
+        return None
+    try:
+        estimator = load_estimator(None if which == PACKAGED else Path(which).expanduser())
+    except (FileNotFoundError, CheckpointError) as error:
+        raise ConfigError(f"estimator: {error}") from error
+    return ConditionEstimator(estimator, estimator.conditions)
 
 
 def build_data(cfg: DictConfig) -> ImageDataModule:

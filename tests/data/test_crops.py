@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import albumentations as A
 import numpy as np
 import pytest
@@ -138,9 +140,24 @@ def test_reduction_averages_areas() -> None:
     assert min(np.abs(candidate - blocks).max() for candidate in turned) <= 0.5
 
 
+def test_a_reduction_that_is_drawn_for_every_crop() -> None:
+    ramp = np.repeat(np.arange(256, dtype=np.uint8)[None, :, None], 64, axis=0).repeat(3, axis=2)
+    dataset = CropDataset(InMemory(ramp), A.NoOp(), crop_size=16, reduction=[1, 3])
+    slopes = []
+    for index in range(200):
+        crop = as_image(dataset[0, index].sharp)[..., 0].astype(float)
+        across, down = (np.abs(np.diff(crop, axis=axis)).mean() for axis in (1, 0))
+        slopes.append(max(across, down))  # turned by multiples of 90 degrees
+    # on a ramp of one level a pixel a reduction is the slope; 1.1 and less count as 1, up to whole pixels
+    assert min(slopes) == 1
+    assert 0.01 < np.mean([slope == 1 for slope in slopes]) < 0.15
+    assert 2.8 < max(slopes) < 3.1
+    assert smallest_side(16, reduction=[1, 3]) == 48
+
+
 def gradient_energy(images: InMemory, rotation: float, reduction: float, crops: int = 150) -> float:
     dataset = CropDataset(images, A.NoOp(), crop_size=48)
-    dataset.rotation, dataset.reduction = rotation, reduction
+    dataset.rotation, dataset.reduction = rotation, (reduction, reduction)
     targets = np.stack([dataset[0, index].sharp[0].numpy() for index in range(crops)])
     return float(np.square(np.diff(targets, axis=2)).mean() + np.square(np.diff(targets, axis=3)).mean())
 
@@ -206,11 +223,15 @@ def test_the_smallest_image_is_large_enough(rotation: float) -> None:
         ({"fixed_crops": 0}, r"data\.fixed_crops must be at least 1, or null, got 0"),
         ({"scale": 3}, r"data\.crop_size must be a multiple of the scale 3, got 128"),
         ({"rotation": 181.0}, r"data\.rotation must be in \[0, 180\] degrees, got 181"),
-        ({"reduction": 0.5}, r"data\.reduction must be at least 1, got 0\.5"),
+        (
+            {"reduction": 0.5},
+            r"data: reduction must be a number or \[low, high\] with 1 <= low <= high; found",
+        ),
+        ({"reduction": [2, 1]}, r"with 1 <= low <= high; found \[2, 1\]"),
         ({"rotation": 5.0, "reduction": 1.4}, r"=5\.0 needs data\.reduction of at least 1\.5, got 1\.4"),
     ],
 )
-def test_settings_out_of_range(settings: dict[str, float], message: str) -> None:
+def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     good = {
         "crop_size": 128,
         "crops_per_image": 4,
@@ -220,7 +241,7 @@ def test_settings_out_of_range(settings: dict[str, float], message: str) -> None
         "scale": 1,
     }
     with pytest.raises(ValueError, match=message):
-        check_crop_settings(**{**good, **settings})  # type: ignore[arg-type]  # wrong on purpose
+        check_crop_settings(**{**good, **settings})
 
 
 def test_any_transform_of_albumentations_is_a_degradation() -> None:

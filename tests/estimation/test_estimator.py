@@ -55,7 +55,7 @@ def test_flips_hardly_matter(shipped: BlurEstimator, photograph: np.ndarray, sig
     for axes in ((-1,), (-2,), (-1, -2)):
         turned = ask(shipped, image.flip(axes))
         difference = turned.condition - plain.condition
-        assert (difference.abs() < 0.35 * plain.uncertainty).all()
+        assert (difference.abs() < 0.75 * plain.uncertainty).all()
         assert abs(float(difference[0, 0])) < 0.1
 
 
@@ -74,10 +74,10 @@ def test_nothing_to_see_is_no_blur_and_great_uncertainty(
     shipped: BlurEstimator, photograph: np.ndarray
 ) -> None:
     flat = ask(shipped, torch.full((1, 3, 100, 120), 0.3))
-    assert flat.condition.tolist() == [[0.0, 0.0]]
-    assert flat.uncertainty.tolist() == [[2.0, 2.5]]
+    assert flat.condition.tolist() == [[0.0, 0.0, 0.0, 0.0]]
+    assert flat.uncertainty.tolist() == [[2.0, 2.5, 1.0, 1.5]]
     seen = ask(shipped, to_tensor(gaussian_blur(photograph, 1.6)))
-    assert (seen.uncertainty < 0.3 * flat.uncertainty).all()
+    assert (seen.uncertainty < 0.5 * flat.uncertainty).all()
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 9), (16, 16)])

@@ -9,9 +9,11 @@ from sharpkd.nets.attention_teacher import AttentionTeacher
 from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
+from sharpkd.nets.filtered_student import FilteredStudent
 from sharpkd.nets.mobile_student import MobileStudent
 from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
+from sharpkd.nets.wiener_student import WienerStudent
 
 SMALL: dict[str, Callable[[], RestorationNet]] = {
     "pixel_student": lambda: PixelStudent(width=4, depth=3),
@@ -22,6 +24,19 @@ SMALL: dict[str, Callable[[], RestorationNet]] = {
     "aware_student_luma_rep_enlarging": lambda: AwareStudent(
         width=4, depth=3, scale=2, luma_only=True, rep=True, condition_limits=[4, 10], hidden=8
     ),
+    "wiener_student": lambda: WienerStudent(width=4, depth=3, hidden=8, taps=7),
+    "wiener_student_luma_rep": lambda: WienerStudent(
+        unshuffle=3,
+        width=4,
+        depth=3,
+        luma_only=True,
+        rep=True,
+        hidden=8,
+        candidates=2,
+        taps=5,
+        filter_chroma=True,
+    ),
+    "filtered_student": lambda: FilteredStudent(width=4, depth=3, candidates=2, taps=5),
     "mobile_student": lambda: MobileStudent(width=8, blocks=2, attention_window=16),
     "mobile_student_full_resolution": lambda: MobileStudent(unshuffle=1, width=6, blocks=1, attention=False),
     "enhanced_cnn": lambda: EnhancedCNN(width=4, blocks=2),

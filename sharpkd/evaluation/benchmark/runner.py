@@ -43,7 +43,7 @@ SOURCES = (
 )
 """What decides the pixels that a model gets and the numbers that its output gives."""
 
-NET_SOURCES = ("nets", "evaluation/models", "inference/engine")
+NET_SOURCES = ("nets", "estimation", "evaluation/models", "evaluation/blind", "inference/engine")
 """What decides beside its weights what a net makes of those pixels."""
 
 NO_LPIPS = "none"

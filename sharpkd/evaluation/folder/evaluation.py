@@ -16,6 +16,7 @@ from sharpkd.data.batch import Batch
 from sharpkd.data.crops import WholeImageDataset
 from sharpkd.data.degradation import GaussianBlur, Noisy
 from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.evaluation.blind import blind
 from sharpkd.evaluation.folder.figures import (
     LATENCY_SIZES,
     Size,
@@ -70,7 +71,8 @@ class FolderEvaluation:
         images: files.
         degradation: any albumentations transform; seeded by each image's name, as in validation.
         scale: how many times smaller the degraded image is.
-        use_condition: tell the nets what the degradation did.
+        use_condition: tell the nets what the degradation did. Otherwise nets that are told it hear what the
+            packaged estimator finds in the degraded image.
 
     Raises:
         ValueError: a net is called ``input`` or ``_meta``, or there are no images.
@@ -98,6 +100,11 @@ class FolderEvaluation:
         self.images = list(images)
         self.names = _unique_names(self.images)
         self.use_condition = use_condition
+        self._blind = {
+            name: net if use_condition else blind(net)
+            for name, net in self.nets.items()
+            if isinstance(net, nn.Module)
+        }
         self._pairs = WholeImageDataset(_Files(self.images), degradation, scale=scale)
 
     @property
@@ -122,7 +129,7 @@ class FolderEvaluation:
                 small = self._low_res_for(net, pair)
                 if isinstance(net, nn.Module):
                     shown = pair.degraded if small is None else small
-                    versions[name] = quantise_8bit(net(shown, condition).float())
+                    versions[name] = quantise_8bit(self._blind[name](shown, condition).float())
                 else:
                     shown_to = test if small is None else Pair(to_pixels(small[0]), test.sharp)
                     versions[name] = from_pixels(net.restore(shown_to, told))

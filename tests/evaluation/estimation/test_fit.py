@@ -157,5 +157,5 @@ def test_the_command(photos: Path, tmp_path: Path, call: Callable[..., Any]) -> 
     done = call(main, "what=fit_estimator", f"train_dir={photos}", *settings)
     assert done.code == 0, done.err
     estimator = load_estimator(tmp_path / "benchmark" / "fit_estimator" / "estimator.safetensors")
-    assert estimator.conditions == ("sigma", "noise")
+    assert estimator.conditions == ("sigma", "noise", "compression", "reduction")
     assert "written to" in done.out

@@ -1,0 +1,112 @@
+"""A plain student that is shown what fixed filters find: what WienerStudent becomes for one condition."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from sharpkd.nets.base import at_least, conv3x3
+from sharpkd.nets.pixel_student import PixelStudent, luma_of
+
+DETAIL_GAIN = 4.0
+"""Details are much smaller than the image: what the first convolution sees of them is multiplied by this."""
+
+
+class FilteredStudent(PixelStudent):
+    """:class:`PixelStudent` whose first convolution also sees what linear filters would add to the image.
+
+    Args:
+        unshuffle, width, depth, scale, luma_only, rep: as of :class:`PixelStudent`; scale 1, not ``rep``.
+        candidates: how many filters (>= 1); the details of the first are added to the image.
+        taps: side of their kernels in pixels, odd.
+        filter_chroma: with ``luma_only``, add the first filter's details of all colours, not of luma alone.
+
+    Raises ValueError naming the argument, what was found and what was expected.
+    """
+
+    filters: Tensor
+
+    def __init__(
+        self,
+        unshuffle: int = 2,
+        width: int = 32,
+        depth: int = 6,
+        scale: int = 1,
+        luma_only: bool = False,
+        rep: bool = False,
+        candidates: int = 3,
+        taps: int = 31,
+        filter_chroma: bool = False,
+    ) -> None:
+        if scale != 1 or rep:
+            raise ValueError(f"scale and rep: found {scale} and {rep}, expected 1 and False")
+        super().__init__(unshuffle, width, depth, scale, luma_only, rep)
+        self.candidates, self.taps_of_filter = (
+            at_least("candidates", candidates, 1),
+            at_least("taps", taps, 3),
+        )
+        if taps % 2 == 0:
+            raise ValueError(f"taps: found {taps}, expected an odd number")
+        self.filter_chroma = filter_chroma
+        self.body[0] = conv3x3(self.inside * (1 + candidates), width)
+        identity = torch.zeros(candidates, taps, taps)
+        identity[:, taps // 2, taps // 2] = 1
+        self.register_buffer("filters", identity)
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), **filter_arguments(self)}
+
+    @property
+    def receptive_field(self) -> int:
+        return super().receptive_field + self.taps_of_filter - 1
+
+    def macs_per_pixel(self) -> float:
+        return super().macs_per_pixel() + macs_of_filters(self)
+
+    def restore(self, image: Tensor) -> Tensor:
+        own = luma_of(image) if self.luma_only else image
+        if self.luma_only and self.filter_chroma:
+            added = self._filtered(image, self.filters[:1])[:, 0] - image
+            details = luma_of(added)[:, None]
+            if self.candidates > 1:
+                more = self._filtered(own, self.filters[1:]) - own[:, None]
+                details = torch.cat([details, more], dim=1)
+        else:
+            details = self._filtered(own, self.filters) - own[:, None]
+            added = details[:, 0]
+        shown = torch.cat([own, DETAIL_GAIN * details.flatten(1, 2)], dim=1)
+        return self.add_residual(image + added, self.body(F.pixel_unshuffle(shown, self.unshuffle)))
+
+    def _filtered(self, image: Tensor, filters: Tensor) -> Tensor:
+        """(N, C, H, W) and (K, t, t) -> (N, K, C, H, W), edges repeated."""
+        count, colours, height, width = image.shape
+        planes = image.reshape(count * colours, 1, height, width)
+        planes = F.pad(planes, (self.taps_of_filter // 2,) * 4, mode="replicate")
+        made = F.conv2d(planes, filters[:, None].to(planes))
+        return made.view(count, colours, len(filters), height, width).transpose(1, 2)
+
+
+class _Filtering(Protocol):
+    candidates: int
+    taps_of_filter: int
+    filter_chroma: bool
+    luma_only: bool
+    width: int
+    unshuffle: int
+
+    @property
+    def inside(self) -> int: ...
+
+
+def filter_arguments(net: _Filtering) -> dict[str, Any]:
+    """What the constructors of nets with filters take beside those of :class:`PixelStudent`."""
+    return {"candidates": net.candidates, "taps": net.taps_of_filter, "filter_chroma": net.filter_chroma}
+
+
+def macs_of_filters(net: _Filtering) -> float:
+    """Multiplications per pixel that the filters bring, and what they make the first convolution's input."""
+    planes = net.candidates * (1 if net.luma_only else 3) + (2 if net.luma_only and net.filter_chroma else 0)
+    return planes * net.taps_of_filter**2 + 9 * net.candidates * net.inside * net.width / net.unshuffle**2

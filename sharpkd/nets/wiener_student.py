@@ -1,0 +1,170 @@
+"""A student behind Wiener filters: what a linear filter can restore it need not learn."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from sharpkd.nets.aware_student import AwareStudent
+from sharpkd.nets.base import at_least, conv3x3
+from sharpkd.nets.filtered_student import DETAIL_GAIN, FilteredStudent, filter_arguments, macs_of_filters
+from sharpkd.nets.pixel_student import PixelStudent, luma_of
+from sharpkd.nets.reparameterised import ReparameterisedConv
+
+GRID = 64
+"""Frequencies along each axis at which the filters are designed."""
+NOISE_TO_SIGNAL = (1e-4, 3e-4, 3e-5)
+"""Where the learnt ratios start; further filters start at the first."""
+SPECTRUM = 200.0
+"""The ratio grows as 1 + 200 f² with the frequency f in cycles per pixel: images have less signal there."""
+CALM = 0.25
+"""Square pixels. Below half a pixel of blur the ratio falls to 0, and the filter becomes the identity."""
+
+
+class WienerStudent(AwareStudent):
+    """:class:`AwareStudent` that is also shown what Wiener filters for the blur that it is told make of it.
+
+    A filter for sigma has the transfer function (Wiener 1949; Gonzalez & Woods, Digital Image Processing,
+    5.8)
+
+        H = (1 + n) G / (G² + n (1 + 200 f²)),  G = exp(-2 π² σ² f²)
+
+    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25).
+    There are several, each with a ratio of its own: the smaller it is, the more detail, and the more ringing
+    where sigma is wrong. Their kernels are cut to ``taps`` pixels, tapered, and sum to 1. The details that
+    they add (filtered image less image) go into the first convolution beside the image, the first filter's
+    are added to the image, and the net adds what is missing and takes away what rings.
+
+    So the student starts as a deblurring filter, not as the identity, and the filters are the same at every
+    pixel, where convolutions behind a pixel-unshuffle have to learn each place in the cell by itself.
+
+    Args:
+        candidates: how many filters (>= 1).
+        taps: side of their kernels in pixels, odd (3…63).
+        filter_chroma: with ``luma_only``, add the first filter's details of red, green and blue, not of luma
+            alone: chroma is restored by the linear filter, luma by filter and net.
+        unshuffle, width, depth, scale, luma_only, rep, condition_limits, hidden: see :class:`AwareStudent`;
+            ``luma_only`` filters luma alone. The scale must be 1.
+
+    Raises ValueError naming the argument, what was found and what was expected.
+    """
+
+    def __init__(
+        self,
+        unshuffle: int = 2,
+        width: int = 32,
+        depth: int = 6,
+        scale: int = 1,
+        luma_only: bool = False,
+        rep: bool = False,
+        condition_limits: list[float] | None = None,
+        hidden: int = 32,
+        candidates: int = 3,
+        taps: int = 31,
+        filter_chroma: bool = False,
+    ) -> None:
+        super().__init__(unshuffle, width, depth, scale, luma_only, rep, condition_limits, hidden)
+        self.filter_chroma = filter_chroma
+        if scale != 1:
+            raise ValueError(f"scale: found {scale}, expected 1: the filters keep the size")
+        if not 3 <= taps < GRID or taps % 2 == 0:
+            raise ValueError(f"taps: found {taps}, expected an odd number from 3 to {GRID - 1}")
+        self.candidates, self.taps_of_filter = at_least("candidates", candidates, 1), taps
+        convolution: Callable[[int, int], nn.Module] = ReparameterisedConv if rep else conv3x3
+        self.body[0] = convolution(self.inside * (1 + candidates), width)
+        last = nn.Linear(hidden, candidates)
+        nn.init.normal_(last.weight, std=1e-3)
+        starts = [*NOISE_TO_SIGNAL, *[NOISE_TO_SIGNAL[0]] * candidates][:candidates]
+        with torch.no_grad():
+            last.bias.copy_(torch.tensor(starts).log())
+        self.ratio = nn.Sequential(nn.Linear(self.condition_size, hidden), nn.SiLU(), last)
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), **filter_arguments(self)}
+
+    @property
+    def receptive_field(self) -> int:
+        return super().receptive_field + self.taps_of_filter - 1
+
+    def macs_per_pixel(self) -> float:
+        return super().macs_per_pixel() + macs_of_filters(self)
+
+    def transfer(self, condition: Tensor) -> Tensor:
+        """H of the class for ``(N, k)`` conditions: ``(N, candidates, GRID, GRID)``, in the FFT's order."""
+        frequency = torch.fft.fftfreq(GRID, device=condition.device)
+        f_squared = frequency[:, None] ** 2 + frequency**2
+        share = (condition / self.modulation.limits).clamp(0, 1)
+        ratio = self.ratio((2 * share - 1).to(self.tail.weight)).float().exp()
+        sigma_squared = condition[:, :1].float().square()
+        ratio = (ratio * sigma_squared / (sigma_squared + CALM))[..., None, None]
+        blur = torch.exp(-2 * math.pi**2 * sigma_squared[..., None, None] * f_squared)
+        return (1 + ratio) * blur / (blur.square() + ratio * (1 + SPECTRUM * f_squared))
+
+    def kernels(self, condition: Tensor) -> Tensor:
+        """The filters for ``(N, k)`` conditions: ``(N, candidates, taps, taps)``, symmetric, of sum 1."""
+        whole = torch.fft.fftshift(torch.fft.ifft2(self.transfer(condition)).real, dim=(-2, -1))
+        reach = self.taps_of_filter // 2
+        inner = slice(GRID // 2 - reach, GRID // 2 + reach + 1)
+        place = torch.arange(-reach, reach + 1, device=condition.device)
+        taper = torch.cos(math.pi * place / (self.taps_of_filter + 1)).sqrt()
+        kernel = whole[..., inner, inner] * taper[:, None] * taper
+        return kernel / kernel.sum((-2, -1), keepdim=True)
+
+    def restore_told(self, image: Tensor, condition: Tensor | None) -> Tensor:
+        told = self._read(condition, image)
+        # rounded to bfloat16 the kernels would no longer sum to 1
+        with _without_autocast(image.device.type):
+            kernels, own = self.kernels(told), (luma_of(image) if self.luma_only else image).float()
+            details = filtered(own, kernels) - own[:, None]
+            added = details[:, 0]
+            if self.luma_only and self.filter_chroma:
+                added = filtered(image.float(), kernels[:, :1])[:, 0] - image
+            shown = torch.cat([own, DETAIL_GAIN * details.flatten(1, 2)], dim=1).to(image)
+        scales, shifts = self.modulation(told)
+        features = F.pixel_unshuffle(shown, self.unshuffle)
+        for i in range(self.depth - 1):
+            features = self.body[2 * i](features) * scales[i, :, :, None, None] + shifts[i, :, :, None, None]
+            features = self.body[2 * i + 1](features)
+        return self.add_residual(image + added.to(image), features)
+
+    @torch.no_grad()
+    def fold(self, condition: Tensor) -> PixelStudent:
+        """See :meth:`AwareStudent.fold`: the filters of one condition are plain convolutions too."""
+        plain = super().fold(condition)
+        assert isinstance(plain, FilteredStudent)
+        told = condition[None, : self.condition_size].to(self.tail.weight)
+        plain.filters.copy_(self.kernels(told)[0])
+        return plain
+
+    def _plain(self) -> PixelStudent:
+        return FilteredStudent(**{**PixelStudent.arguments(self), "rep": False}, **filter_arguments(self))
+
+
+def _without_autocast(device: str) -> AbstractContextManager[Any]:
+    """Some devices have none, such as ``meta``, on which nets are measured."""
+    if torch.amp.is_autocast_available(device):
+        return torch.autocast(device, enabled=False)
+    return nullcontext()
+
+
+def filtered(image: Tensor, kernels: Tensor) -> Tensor:
+    """Each image through filters of its own, edges repeated; by FFT, whose time is that of any kernel.
+
+    Args:
+        image: ``(N, C, H, W)`` float32.
+        kernels: ``(N, K, t, t)``, t odd; correlated, as convolutions of neural nets are.
+
+    Returns:
+        ``(N, K, C, H, W)``.
+    """
+    reach = kernels.shape[-1] // 2
+    padded = F.pad(image, (reach,) * 4, mode="replicate")
+    size = padded.shape[-2:]
+    spectrum = torch.fft.rfft2(padded)[:, None] * torch.fft.rfft2(kernels.flip(-2, -1), s=size)[:, :, None]
+    return torch.fft.irfft2(spectrum, s=size)[..., 2 * reach :, 2 * reach :]
