@@ -1,6 +1,6 @@
-"""``python -m sharpkd.benchmark what=data|teacher_cache|distillation|estimation|fit_estimator``.
+"""``python -m sharpkd.benchmark what=data|teacher_cache|distillation|estimation|fit_estimator|video``.
 
-Speed, a teacher's worth, and the estimator of blur and noise: its errors, and its fit.
+Speed of loading, of kept answers and of video, a teacher's worth, and the estimator of blur and noise.
 """
 
 from __future__ import annotations
