@@ -21,6 +21,8 @@ SEEK_MARGIN = Fraction(5)
 """Seconds before the start at which reading begins, and after the end at which it ends: what belongs to one
 moment is stored at some distance from each other."""
 MICROSECONDS = 1_000_000
+NO_TEXT = b"\0\0"
+"""A text of MP4 is its length in two bytes, then its letters."""
 
 
 @dataclass(frozen=True)
@@ -180,10 +182,13 @@ class VideoSource:
         return frame.time_base or self.video.time_base or Fraction(1, MICROSECONDS)
 
     def _keeps(self, packet: Packet[Stream]) -> bool:
-        if packet.dts is None and packet.pts is None:
+        if packet.size == 0 and packet.pts is None:
             return False  # flushes a decoder; none is at work
-        if self._whole or packet.time_base is None:
-            return True
+        context = packet.stream.codec_context
+        if context is not None and context.name == "mov_text" and packet.size == len(NO_TEXT):
+            return False  # a gap between texts, which the muxer fills by itself
+        if self._whole or (packet.pts is None and packet.dts is None):
+            return True  # a cover picture has no time
         time = _time(packet)
         return (not self.cut.start or time >= self._from) and (self._to is None or time < self._to)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Sequence
 from fractions import Fraction
@@ -11,7 +12,7 @@ from typing import Any
 
 import av
 from av.codec.context import Flags
-from av.container import OutputContainer
+from av.container import InputContainer, OutputContainer
 from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import PictureType, VideoFrame
@@ -43,14 +44,14 @@ MOV_FAMILY = ("mp4", "mov")
 def copied_streams(source: VideoSource, target: Path, container: str) -> list[Stream]:
     """The streams beside the sharpened one; everything that ``target`` cannot hold is refused here.
 
-    What MP4 and MOV make anew by themselves (the track of the chapters, that of the time code) is left out.
+    What is made anew of what is copied otherwise (the tracks of chapters and of a time code) is left out.
 
     Raises:
         VideoError: a stream that the container cannot hold.
     """
     copied, held = [], held_by(container)
     for stream in source.container.streams:
-        if stream.index == source.video.index or _is_made_anew(stream, source, container):
+        if stream.index == source.video.index or _is_made_anew(stream, source):
             continue
         context = stream.codec_context
         name = context.codec.canonical_name if context is not None else getattr(stream, "name", None)
@@ -66,16 +67,18 @@ def copied_streams(source: VideoSource, target: Path, container: str) -> list[St
         else:
             holds = context.codec.name in held
         if not holds:
-            raise VideoError(source.path, f"{target.suffix} cannot hold {what}; .mkv holds most streams")
+            hint = "" if container == "matroska" else "; .mkv holds most streams"
+            raise VideoError(source.path, f"{target.suffix} cannot hold {what}{hint}")
         copied.append(stream)
     return copied
 
 
-def _is_made_anew(stream: Stream, source: VideoSource, container: str) -> bool:
+def _is_made_anew(stream: Stream, source: VideoSource) -> bool:
     if stream.type != "data":
         return False
     chapter_track = getattr(stream, "name", None) == "bin_data" and bool(source.container.chapters())
-    return chapter_track or ("timecode" in stream.metadata and container in MOV_FAMILY)
+    # The video stream's metadata holds the time code too: MP4 and MOV make a track of it, Matroska a tag.
+    return chapter_track or "timecode" in stream.metadata
 
 
 class VideoTarget:
@@ -129,6 +132,8 @@ class VideoTarget:
 
     def _add_video(self, source: VideoSource, container: str) -> VideoStream:
         facts, origin = self.facts, source.video
+        if self.encoding.encoder == "libsvtav1":
+            os.environ.setdefault("SVT_LOG", "1")  # its errors alone; it knows no other way
         rate = origin.average_rate or origin.guessed_rate or Fraction(25)
         stream: Any = self.container.add_stream(
             self.encoding.encoder, rate=rate, options=dict(self.encoding.options)
@@ -279,20 +284,44 @@ def check_written(file: Path, target: VideoTarget, source: VideoSource) -> list[
     with open_video(file) as written:
         stream = main_stream(file, written)
         base = stream.time_base or Fraction(1)
+        notes = _lost_metadata(target.name, source, target.copied, written)
         times = sorted(packet.pts * base for packet in written.demux(stream) if packet.pts is not None)
-        metadata = {**written.metadata}
     if len(times) != len(target.written):
         raise VideoError(target.name, f"holds {len(times)} frames of {len(target.written)}: it was not kept")
-    notes = []
     off = max((abs(a - b) for a, b in zip(times, target.written, strict=True)), default=Fraction(0))
     if off:
         notes.append(
             f"timestamps moved by up to {float(off * 1000):.3g} ms: the container counts in {base} s"
         )
-    lost = {key.lower() for key in _kept(source.container.metadata)} - {key.lower() for key in metadata}
-    if lost:
-        notes.append(f"metadata that {target.name.suffix} does not hold: {', '.join(sorted(lost))}")
     return notes
+
+
+def _lost_metadata(name: Path, source: VideoSource, copied: set[int], written: InputContainer) -> list[str]:
+    """What of the metadata, and which streams, are not in ``written``: one sentence each."""
+    notes = []
+    lost = _lost(source.container.metadata, written.metadata)
+    if lost:
+        notes.append(f"metadata that {name.suffix} does not hold: {lost}")
+    wanted = [one for one in source.container.streams if one.index in copied | {source.video.index}]
+    for kind in dict.fromkeys(one.type for one in wanted):
+        old = [one for one in wanted if one.type == kind]
+        new = [one for one in written.streams if one.type == kind]
+        if len(new) < len(old):
+            notes.append(f"{len(old) - len(new)} {kind} stream without packets was left out")
+            continue
+        for before, after in zip(old, new, strict=False):
+            lost = _lost(before.metadata, after.metadata)
+            if lost:
+                notes.append(
+                    f"metadata of {kind} stream {before.index} that {name.suffix} does not hold: {lost}"
+                )
+    return notes
+
+
+def _lost(before: dict[str, str], after: dict[str, str]) -> str:
+    there = {key.lower() for key in after}
+    old = {key.lower(): value for key, value in _kept(before).items()}
+    return ", ".join(sorted(key for key in old.keys() - there if old[key] != "und"))
 
 
 def _kept(metadata: dict[str, str]) -> dict[str, str]:
