@@ -34,6 +34,15 @@ MATRICES = {
     9: (0.2627, 0.0593),
 }
 HD_HEIGHT = 720
+# Side data of frames that few encoders write: worth a note, no refusal.
+BESIDE = {
+    Type.MASTERING_DISPLAY_METADATA: "the mastering display of HDR",
+    Type.CONTENT_LIGHT_LEVEL: "the content light level of HDR",
+    Type.DYNAMIC_HDR_PLUS: "HDR10+",
+    Type.DOVI_METADATA: "Dolby Vision",
+    Type.STEREO3D: "that it is stereoscopic",
+    Type.SPHERICAL: "that it is spherical",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +62,7 @@ class VideoFacts:
         field_order: FFmpeg's number.
         display_matrix: nine numbers, how players turn the picture; `IDENTITY` where nothing is said.
         aspect: width of a stored pixel over its height, 1 where nothing is said.
+        beside: what else the first frame carries, of `BESIDE`.
     """
 
     width: int
@@ -67,6 +77,7 @@ class VideoFacts:
     field_order: int
     display_matrix: tuple[int, ...]
     aspect: Fraction
+    beside: frozenset[str] = frozenset()
 
     @property
     def full_range(self) -> bool:
@@ -191,6 +202,7 @@ def _facts(path: Path, stream: VideoStream, frame: VideoFrame) -> VideoFacts:
         field_order=order,
         display_matrix=_display_matrix(frame),
         aspect=stream.sample_aspect_ratio or Fraction(1),
+        beside=frozenset(BESIDE[data.type] for data in _side_data(frame) if data.type in BESIDE),
     )
 
 
@@ -198,10 +210,14 @@ def _named(of_frame: int, of_stream: int) -> int:
     return int(of_stream if of_frame == UNSPECIFIED else of_frame)
 
 
-def _display_matrix(frame: VideoFrame) -> tuple[int, ...]:
+def _side_data(frame: VideoFrame) -> list[Any]:
     # PyAV's stubs call this a dictionary of motion vectors; it is a sequence of all side data.
     every: Any = frame.side_data
-    for data in every:
+    return list(every)
+
+
+def _display_matrix(frame: VideoFrame) -> tuple[int, ...]:
+    for data in _side_data(frame):
         if data.type == Type.DISPLAYMATRIX:
             return tuple(int(number) for number in np.frombuffer(bytes(data), np.int32))
     return IDENTITY

@@ -116,7 +116,7 @@ def sharpen_video(
         encoder = encoder_for(target, container, kind, codec)
         pixels = pixels_for(source, opened.facts, mode)
         encoding = encoding_for(target, encoder, opened.facts, crf, preset)
-        rehearse(opened, target, container, encoding)
+        notes = rehearse(opened, target, container, encoding)
         expected = opened.expected_frames()
 
         def tell(done: int) -> None:
@@ -136,9 +136,7 @@ def sharpen_video(
             if pipeline.frames == 0:
                 until = "its end" if end is None else f"{end:g} s"
                 raise VideoError(source, f"holds no frames between {start or 0:g} s and {until}")
-            notes = check_written(temporary, writer, opened)
+            notes += opened.remarks() + check_written(temporary, writer, opened)
     finally:
         opened.close()
-    if opened.damaged:
-        notes.append(f"{opened.damaged} frames of the input are damaged")
     return VideoReport(pipeline.frames, seconds, pipeline.busy, encoder, tuple(notes))

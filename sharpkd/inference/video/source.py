@@ -20,6 +20,8 @@ from sharpkd.inference.video.files import VideoError, first_line
 SEEK_MARGIN = Fraction(5)
 """Seconds before the start at which reading begins, and after the end at which it ends: what belongs to one
 moment is stored at some distance from each other."""
+CUT_OFF = Fraction(1)
+"""Seconds that may be missing at a file's end before it is taken for one that was cut off."""
 MICROSECONDS = 1_000_000
 NO_TEXT = b"\0\0"
 """A text of MP4 is its length in two bytes, then its letters."""
@@ -75,7 +77,8 @@ class VideoSource:
         first = Fraction(began, MICROSECONDS) if began is not None and not self._whole else Fraction(0)
         self._from = first + cut.start
         self._to = None if cut.end is None else first + cut.end
-        self.damaged = 0
+        self._damaged = 0
+        self._reached = Fraction(0)
 
     @cached_property
     def facts(self) -> VideoFacts:
@@ -134,6 +137,9 @@ class VideoSource:
         count, last, ended = 0, None, False
         packets = self._packets(wanted)
         for packet in packets:
+            if packet.pts is not None:
+                length = (packet.duration or 0) * Fraction(packet.time_base or 1)
+                self._reached = max(self._reached, _time(packet) + length)
             if packet.stream.index != self.video.index:
                 if self._keeps(packet):
                     yield self._moved(packet)
@@ -215,7 +221,7 @@ class VideoSource:
                 raise VideoError(self.path, f"changes its {name} at frame {count}, from {begun} to {found}")
         if frame.interlaced_frame and not facts.interlaced:
             raise VideoError(self.path, f"frame {count} is interlaced, those before are not: cannot be kept")
-        self.damaged += frame.is_corrupt
+        self._damaged += frame.is_corrupt
 
     def chapters(self) -> list[av.container.core.Chapter]:
         """The chapters that reach into the cut, with the target's times."""
@@ -233,6 +239,20 @@ class VideoSource:
                     {**chapter, "start": round(start / base) - ticks, "end": round(end / base) - ticks}
                 )
         return kept
+
+    def remarks(self) -> list[str]:
+        """After reading: what speaks for a damaged file, one sentence each."""
+        found = []
+        if self._damaged:
+            found.append(f"{self._damaged} frames of the input are damaged")
+        lasts = Fraction(self.container.duration or 0, MICROSECONDS)
+        # Matroska counts its length from 0, MP4 from the first timestamp: never too short against this.
+        ended = self._reached
+        if self._to is None and lasts - ended > CUT_OFF:
+            found.append(
+                f"the input says that it lasts {float(lasts):.1f} s, but ends at {float(ended):.1f} s"
+            )
+        return found
 
     def cover(self, index: int) -> bytes:
         """The file of the cover picture that is stream ``index``."""

@@ -248,8 +248,11 @@ class VideoTarget:
             self.container.close()
 
 
-def rehearse(source: VideoSource, name: Path, container: str, encoding: Encoding) -> None:
+def rehearse(source: VideoSource, name: Path, container: str, encoding: Encoding) -> list[str]:
     """Write the first frame alone, read it back, and see whether all that it says about itself is there.
+
+    Returns:
+        What is lost without changing the picture, one sentence each.
 
     Raises:
         VideoError: the encoder or the container would lose something; the line says what.
@@ -264,12 +267,14 @@ def rehearse(source: VideoSource, name: Path, container: str, encoding: Encoding
         except BaseException:
             target.abandon()
             raise
-        lost = source.facts.lost_in(facts_of(file))
+        found = facts_of(file)
+    lost = source.facts.lost_in(found)
     if lost:
         raise VideoError(
             name,
             f"{encoding.encoder} in {container} would lose {', '.join(lost)}; use another codec or container",
         )
+    return [f"{encoding.encoder} does not keep {what}" for what in sorted(source.facts.beside - found.beside)]
 
 
 def check_written(file: Path, target: VideoTarget, source: VideoSource) -> list[str]:

@@ -116,6 +116,26 @@ def test_metadata_that_a_container_does_not_hold_is_a_note(
     )
 
 
+def test_hdr_keeps_its_colours_and_what_else_is_lost_is_a_note(
+    tmp_path: Path, make_clip: Any, look: Any
+) -> None:
+    light = "G(13250,34500)B(7500,3000)R(34000,16000)WP(15635,16450)L(10000000,1)"
+    source = make_clip(
+        tmp_path / "in.mkv",
+        codec="libx265",
+        pixel_format="yuv420p10le",
+        options={"x265-params": f"log-level=none:master-display={light}:max-cll=1000,400"},
+        tags={"color_range": 1, "colorspace": 9, "color_primaries": 9, "color_trc": 16},
+        pts=(0, 40),
+    )
+    assert sharpen_video(source, tmp_path / "out.mkv", same).notes == (
+        "libx265 does not keep the content light level of HDR",
+        "libx265 does not keep the mastering display of HDR",
+    )
+    frame = look(tmp_path / "out.mkv").frames[0]
+    assert (frame.colorspace, frame.color_primaries, frame.color_trc) == (9, 9, 16)
+
+
 @pytest.mark.parametrize(
     ("name", "codec", "pixel_format"),
     [

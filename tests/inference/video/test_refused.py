@@ -134,6 +134,20 @@ def test_files_that_are_no_videos(tmp_path: Path, make_clip: Any, sound: Any) ->
         refuse(f"{words}: no permission to read it", words, target)
 
 
+def test_a_file_that_was_cut_off_is_sharpened_as_far_as_it_goes_with_a_note(
+    tmp_path: Path, make_clip: Any, look: Any
+) -> None:
+    whole = make_clip(tmp_path / "whole.mkv", codec="libx264", pts=range(0, 8000, 40), options={"g": "10"})
+    half = tmp_path / "half.mkv"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    report = sharpen_video(half, tmp_path / "out.mkv", lambda image: image)
+    after = look(tmp_path / "out.mkv")
+    assert 20 < report.frames < 150
+    assert after.times == look(whole).times[: report.frames]
+    assert len(report.notes) == 1
+    assert re.fullmatch(r"the input says that it lasts 8\.0 s, but ends at [3-5]\.\d s", report.notes[0])
+
+
 def test_targets_that_exist(tmp_path: Path, make_clip: Any, look: Any) -> None:
     source = make_clip(tmp_path / "in.mkv")
     (tmp_path / "out.mkv").write_bytes(b"old")
