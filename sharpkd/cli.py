@@ -211,16 +211,17 @@ def _sharpen_one(
     overwrite: bool,
     on_tile: Callable[[int, int], None],
 ) -> None:
-    from sharpkd.inference.image_io import ImageFileError, read_picture, write_picture
+    from sharpkd.inference.files import sharpened
+    from sharpkd.inference.image_io import ImageFileError, read_image, write_image
 
     if target.exists() and not overwrite:
         same = source.exists() and target.samefile(source)
         raise ImageFileError(
             source, ("would overwrite itself" if same else f"{target} exists") + "; --overwrite replaces it"
         )
-    picture = read_picture(source)
-    result = sharpener.picture(picture, strength, on_tile)
-    for note in (*picture.notes, *write_picture(target, result)):
+    file = read_image(source)
+    result = sharpened(file, sharpener, strength, on_tile)
+    for note in (*file.notes, *write_image(target, result)):
         _note(f"{source}: note: {note}")
 
 
