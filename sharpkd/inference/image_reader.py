@@ -25,6 +25,7 @@ from sharpkd.inference.metadata import metadata_of, metadata_of_tiff, orientatio
 from sharpkd.inference.picture import Encoding, ImageFile, ImageFileError, Picture, Timing
 
 ANIMATED = ("GIF", "PNG", "WEBP")
+BAND_PIXELS = 1 << 22
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I", "F")
 DECODING_FAULTS = (
     OSError,
@@ -216,19 +217,21 @@ def _decode(image: Image.Image) -> Picture:
     alpha, notes = None, []
     if image.has_transparency_data or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("LA" if grey else "RGBA")
-        alpha = np.array(image.getchannel("A"))
+        alpha = _array(image.getchannel("A"))
         image = image.convert("L" if grey else "RGB")
     if grey:
-        return Picture(np.repeat(np.array(image.convert("L"))[..., None], 3, axis=2), alpha, True)
+        return Picture(np.repeat(_array(image.convert("L"))[..., None], 3, axis=2), alpha, True)
     colour, converted = _to_rgb(image, image.info.get("icc_profile"))
     if converted:
         notes.append(f"{image.mode} was converted to RGB")
-    return Picture(np.array(colour), alpha, notes=tuple(notes))
+    return Picture(_array(colour), alpha, notes=tuple(notes))
 
 
 def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, bool]:
     """The image as RGB, and whether its colour space (and so its ICC profile) changed."""
-    if image.mode in ("RGB", "P"):
+    if image.mode == "RGB":
+        return image, False
+    if image.mode == "P":
         return image.convert("RGB"), False
     if image.mode in ("CMYK", "LAB") and profile:
         try:
@@ -241,6 +244,17 @@ def _to_rgb(image: Image.Image, profile: bytes | None) -> tuple[Image.Image, boo
         if converted is not None:
             return converted, True
     return image.convert("RGB"), True
+
+
+def _array(image: Image.Image) -> NDArray[Any]:
+    """``np.array(image)``, which would take five times the memory, in bands."""
+    width, height = image.size
+    first = np.array(image.crop((0, 0, width, 1)))
+    found = np.empty((height, *first.shape[1:]), first.dtype)
+    rows = max(1, BAND_PIXELS // width)
+    for start in range(0, height, rows):
+        found[start : start + rows] = image.crop((0, start, width, min(start + rows, height)))
+    return found
 
 
 def _encoding_of(image: Image.Image, stream: BinaryIO) -> Encoding:
