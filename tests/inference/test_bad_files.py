@@ -110,7 +110,7 @@ def test_damage_anywhere_is_one_line_or_nothing(suffix: str) -> None:
     )
     generator = np.random.default_rng(0)
     refused: list[str] = []
-    for index in range(60):
+    for index in range(30):
         data = bytearray(buffer.getvalue())
         for _ in range(generator.integers(1, 8)):
             data[generator.integers(0, min(len(data), 400 if index % 2 else len(data)))] ^= 0xFF
@@ -119,7 +119,7 @@ def test_damage_anywhere_is_one_line_or_nothing(suffix: str) -> None:
             assert file.pictures[0].pixels.size
         except ImageFileError as error:
             refused.append(str(error))
-    assert len(refused) > 5
+    assert len(refused) > 3
     assert [line for line in refused if "\n" in line or not line.startswith(f"a.{suffix}: ")] == []
 
 

@@ -1,0 +1,160 @@
+"""What the command says: results and notes on stderr, JSON on stdout, progress on a terminal alone."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+SOME_FAILED, USAGE, INTERRUPTED, TERMINATED = 1, 2, 130, 143
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one input ended.
+
+    Attributes:
+        source: as it was given.
+        output: what was written, or None.
+        compare: the further file with both side by side, or None.
+        seconds: from opening it to closing the result.
+        size: width and height of the result in pixels, or None.
+        notes: what could not be kept, one sentence each.
+        error: one line where it failed, with the file's name, else None.
+    """
+
+    source: Path
+    output: Path | None = None
+    compare: Path | None = None
+    seconds: float = 0.0
+    size: tuple[int, int] | None = None
+    notes: tuple[str, ...] = ()
+    error: str | None = None
+
+    def as_json(self) -> str:
+        """One line of JSON."""
+        fields = {
+            "input": str(self.source),
+            "output": None if self.output is None else str(self.output),
+            "seconds": round(self.seconds, 3),
+            "size": self.size,
+            "notes": self.notes,
+            "error": self.error,
+        }
+        if self.compare is not None:
+            fields["compare"] = str(self.compare)
+        return json.dumps(fields, ensure_ascii=False)
+
+
+@dataclass(frozen=True)
+class Voice:
+    """How much is said.
+
+    Attributes:
+        verbose: each result with its size and seconds.
+        quiet: failures alone.
+        json: a line of JSON for each input.
+    """
+
+    verbose: bool = False
+    quiet: bool = False
+    json: bool = False
+
+    def tell(self, outcome: Outcome) -> None:
+        """Say how one input ended."""
+        if self.json:
+            sys.stdout.write(outcome.as_json() + "\n")
+            sys.stdout.flush()
+        if outcome.error is not None:
+            say(outcome.error)
+            return
+        if self.quiet:
+            return
+        if outcome.output is not None and (self.verbose or console().is_terminal):
+            details = (
+                ""
+                if outcome.size is None
+                else f" ({outcome.size[0]}x{outcome.size[1]}, {outcome.seconds:.2f} s)"
+            )
+            say(f"{outcome.source} -> {outcome.output}{details if self.verbose else ''}")
+        for note in outcome.notes:
+            say(f"{outcome.source}: note: {note}")
+
+    @contextmanager
+    def counting(self, total: int) -> Iterator[Count]:
+        """A progress bar while the block runs, where stderr is a terminal."""
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        err = console()
+        columns = (
+            TextColumn("{task.fields[files]}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+        )
+        shown = err.is_terminal and not self.quiet
+        with Progress(*columns, console=err, disable=not shown, transient=True) as progress:
+            yield Count(progress, total)
+
+
+class Count:
+    """Pictures done, in tenths of a tile; called from several threads."""
+
+    def __init__(self, progress: Progress, total: int) -> None:
+        self._progress, self._total, self._done = progress, total, 0
+        self._parts: dict[int, float] = {}
+        self._started = time.monotonic()
+        self._task = progress.add_task("", total=total, files=f"0/{total}", rate="")
+
+    def part(self, index: int, share: float) -> None:
+        """So much of picture ``index``, 0 to 1, is done."""
+        self._parts[index] = share
+        self._show()
+
+    def finished(self, index: int) -> None:
+        """Picture ``index`` is done, or has failed."""
+        self._parts.pop(index, None)
+        self._done += 1
+        self._show()
+
+    def _show(self) -> None:
+        passed = time.monotonic() - self._started
+        rate = f"{self._done / passed:.2f} images/s" if self._done and passed else ""
+        self._progress.update(
+            self._task,
+            completed=self._done + sum(tuple(self._parts.values())),
+            files=f"{self._done}/{self._total}",
+            rate=rate,
+        )
+
+
+@cache
+def console() -> Console:
+    """What lines for people go to: stderr, for stdout may be a picture. One, so that bar and lines agree."""
+    from rich.console import Console
+
+    return Console(stderr=True, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """One line, as it is."""
+    console().print(line, markup=False, highlight=False)
+
+
+def stop(line: str) -> NoReturn:
+    """End with a line and the exit code of wrong usage."""
+    say(line)
+    raise typer.Exit(USAGE)

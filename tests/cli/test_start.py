@@ -1,0 +1,41 @@
+"""What is imported decides how soon the command starts; modules are counted: seconds are the machine's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+HEAVY = (
+    *("torch", "pytorch_lightning", "hydra", "omegaconf", "torchvision", "wandb", "matplotlib"),
+    *("scipy", "cv2", "skimage", "tifffile", "safetensors"),
+)
+NEEDED_FOR_PICTURES = ("numpy", "PIL", "onnxruntime")
+MAIN = (
+    "import sys\n"
+    "from sharpkd.cli import main\n"
+    "try: main()\n"
+    "except SystemExit as end: assert not end.code, end.code\n"
+    "print(' '.join(sorted(sys.modules)))\n"
+)
+
+
+def _modules(*arguments: object) -> set[str]:
+    """Names of what is imported when the command has ended."""
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN, *map(str, arguments)], capture_output=True, text=True, check=True
+    )
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_help_imports_nothing_that_pictures_need() -> None:
+    found = _modules("sharpen", "--help")
+    assert not found & {*HEAVY, *NEEDED_FOR_PICTURES}
+    assert len(found) < 500, len(found)
+
+
+def test_sharpening_with_onnx_imports_nothing_heavy(photo: Path, student_onnx: Path) -> None:
+    found = _modules("sharpen", photo, "--model", student_onnx)
+    assert found.issuperset(NEEDED_FOR_PICTURES)
+    assert not found & set(HEAVY)
+    assert len(found) < 1000, len(found)
