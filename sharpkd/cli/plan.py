@@ -75,13 +75,13 @@ def plan(inputs: Sequence[Path], output: Path | None, naming: Naming, suffixes: 
     _check_format(output, naming, suffixes)
     found = list({_same(path): path for pattern in inputs for path in _expanded(pattern)}.values())
     single = output is not None and (output == STREAM or _is_one_file(output, suffixes))
-    if single and (len(found) > 1 or found[0].is_dir()):
+    if single and (len(found) > 1 or _is_folder(found[0], suffixes)):
         raise UsageError(f"{output} is one file, but there are several inputs: give a folder with -o")
     if STREAM in found:
         return [_stream_job(found, output, single, naming)]
     jobs: list[Job] = []
     for source in found:
-        if source.is_dir():
+        if _is_folder(source, suffixes):
             jobs += _jobs_in(source, output, naming, suffixes)
         else:
             target = output if single and output is not None else naming.of(source, output)
@@ -104,6 +104,11 @@ def _check_format(output: Path | None, naming: Naming, suffixes: Sequence[str]) 
         raise UsageError(f"--suffix names no file where -o {output} does: leave one of them out")
     if naming.compare and output == STREAM:
         raise UsageError("--compare writes a second file, which does not fit into -o -")
+
+
+def _is_folder(source: Path, suffixes: Sequence[str]) -> bool:
+    """Not one that is named as a picture is: that fails alone, when it is read."""
+    return source.is_dir() and source.suffix.lower() not in suffixes
 
 
 def _is_one_file(output: Path, suffixes: Sequence[str]) -> bool:

@@ -233,10 +233,15 @@ def _read(source: Path) -> ImageFile:
 
 
 def _write_stream(file: ImageFile, settings: Settings) -> tuple[str, ...]:
-    from sharpkd.inference.image_io import encoded, kind_of
+    from sharpkd.inference.image_io import ImageFileError, encoded, kind_of
 
     kind = file.kind if settings.format is None else kind_of(Path(f"a{FORMATS[settings.format]}"))
     data, notes = encoded(STREAM, file, kind, settings.quality)
-    sys.stdout.buffer.write(data)
-    sys.stdout.buffer.flush()
+    try:
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        # Else Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise ImageFileError(STREAM, "standard output was closed before all was written") from None
     return notes

@@ -24,7 +24,8 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+    # A name may have 255 bytes, a character four.
+    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     with _gate:
         file = temporary.open("xb")
         _unfinished.add(temporary)

@@ -310,17 +310,13 @@ def _animation(path: Path, image: Image.Image, frames: int, stream: BinaryIO) ->
         metadata = {key: value for key, value in metadata.items() if key == "comment"}
     opaque = all((frame[..., 3] == 255).all() for frame in shown)
     grey = kind != "GIF" and all((frame[..., :1] == frame[..., 1:3]).all() for frame in shown)
-    pictures = [
-        Picture(
-            np.ascontiguousarray(frame[..., :3]),
-            None if opaque else np.ascontiguousarray(frame[..., 3]),
-            grey,
-            metadata,
-            encoding,
-            (*notes, *faults),
+    pictures = []
+    while shown:  # one by one, so that the frames are not in memory twice
+        four = shown.pop(0)
+        colours, alpha = np.ascontiguousarray(four[..., :3]), np.ascontiguousarray(four[..., 3])
+        pictures.append(
+            Picture(colours, None if opaque else alpha, grey, metadata, encoding, (*notes, *faults))
         )
-        for frame in shown
-    ]
     loop = image.info.get("loop")
     return ImageFile(tuple(pictures), kind, Timing(tuple(durations), None if loop is None else int(loop)))
 

@@ -185,6 +185,8 @@ def _packing(kind: str, encoding: Encoding, quality: int | None, mode: str) -> d
         }
     if kind == "WEBP" and quality is None and encoding.lossless:
         return {"lossless": True, "exact": True, "quality": 75}
+    if kind == "AVIF" and quality is None:
+        return {"quality": DEFAULT_QUALITY, "subsampling": "4:4:4"}
     if kind in WITH_QUALITY:
         return {"quality": DEFAULT_QUALITY if quality is None else quality}
     return {}

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -72,6 +74,23 @@ def test_bad_standard_input(sharpkd: Run, student_onnx: Path, tmp_path: Path) ->
         result = sharpkd("sharpen", "-", "-o", tmp_path / "a.png", "--model", student_onnx, given=given)
         assert (result.exit_code, result.output) == (1, line)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_closed_standard_output(student_onnx: Path, tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    command = ["sharpen", tmp_path / "a.png", "-o", "-", "--model", student_onnx]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "sharpkd.cli", *map(str, command)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    with process.stderr as err:
+        assert err.read() == b"-: standard output was closed before all was written\n"
+    assert process.wait(timeout=60) == 1
 
 
 def test_format_and_quality(sharpkd: Run, photo: Path, student_onnx: Path) -> None:

@@ -60,6 +60,12 @@ def test_an_input_that_is_named_twice_is_one(folder: Path) -> None:
     assert _pairs(_plan("a.png", "*.png", "./deep/../a.png")) == [("deep/../a.png", "deep/../a_sharp.png")]
 
 
+def test_a_folder_that_is_named_as_a_picture_fails_alone(folder: Path) -> None:
+    (folder / "x.jpg").mkdir()
+    (folder / "x.jpg" / "a.png").write_bytes(b"")
+    assert _pairs(_plan("x.jpg", "a.png")) == [("x.jpg", "x_sharp.jpg"), ("a.png", "a_sharp.png")]
+
+
 def test_streams(folder: Path) -> None:
     assert _plan("-") == [Job(STREAM, STREAM)]
     assert _plan("-", output="a.png") == [Job(STREAM, Path("a.png"))]

@@ -86,6 +86,13 @@ def test_permissions_are_the_usual_ones_or_the_old_files(tmp_path: Path) -> None
     assert os.stat(tmp_path / "a.png").st_mode & 0o777 == 0o600
 
 
+def test_the_longest_name_is_written(tmp_path: Path) -> None:
+    for name in ("ü" * 125 + "a.png", "x" * 251 + ".png", "写" * 83 + "ab.png"):
+        assert len(name.encode()) == 255
+        write_picture(tmp_path / name, Picture(PIXELS))
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_a_link_stays_a_link(tmp_path: Path) -> None:
     (tmp_path / "real.png").write_bytes(b"old")
     (tmp_path / "link.png").symlink_to("real.png")

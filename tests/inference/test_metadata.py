@@ -333,6 +333,16 @@ def test_grey_jpeg_stays_grey(tmp_path: Path) -> None:
     assert list(_tables(tmp_path / "out.jpg")) == [0]
 
 
+def test_avif_keeps_its_chroma(tmp_path: Path) -> None:
+    """The av1C box tells of subsampling: bits 3 and 2 of its third byte (AV1-ISOBMFF 2.3.3)."""
+    Image.fromarray(_smooth()).save(tmp_path / "a.avif", subsampling="4:4:4")
+    _copied(tmp_path / "a.avif")
+    write_image(tmp_path / "b.avif", read_image(tmp_path / "a.avif"), quality=60)
+    for name, subsampled in (("out.avif", 0), ("b.avif", 0x0C)):
+        data = (tmp_path / name).read_bytes()
+        assert data[data.index(b"av1C") + 6] & 0x0C == subsampled
+
+
 @pytest.mark.parametrize(
     ("bits", "notes"), [(8, ()), (10, ("more than 8 bits per channel were reduced to 8",))]
 )
