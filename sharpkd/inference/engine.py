@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from sharpkd.inference.errors import ModelError as ModelError
+
 if TYPE_CHECKING:
     from sharpkd.checkpoint import LoadedNet
 
@@ -26,10 +28,6 @@ HOW_TO_GET_A_MODEL = (
     "train one with `python -m sharpkd.train experiment=quickstart` and use its net.safetensors, "
     "or a file written by `python -m sharpkd.export`"
 )
-
-
-class ModelError(ValueError):
-    """A model file is missing, broken, or of a kind that the chosen engine cannot run."""
 
 
 @dataclass(frozen=True)
