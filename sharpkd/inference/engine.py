@@ -1,28 +1,35 @@
-"""What runs a net: ONNX Runtime for ``.onnx``, PyTorch for ``.safetensors`` and ``.ckpt``.
+"""What runs a net: OpenVINO, ONNX Runtime or PyTorch.
 
-Torch is imported only when its engine is opened. All engines share one contract, `Engine`.
+Students in ``.safetensors`` run under each of the three; the first two are told the weights as arrays and
+need no torch. ``.onnx`` files run under ONNX Runtime, other nets in ``.safetensors`` and all ``.ckpt`` under
+PyTorch, which is imported only then. All engines share one contract, `Engine`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sharpkd.inference import onnx_student, openvino_student
+from sharpkd.inference.cells import Run
 from sharpkd.inference.errors import ModelError as ModelError
+from sharpkd.inference.student import PixelFormat, Student, can_run
+from sharpkd.inference.weight_file import read_weights
 
 if TYPE_CHECKING:
     from sharpkd.checkpoint import LoadedNet
 
-EngineName = Literal["auto", "onnxruntime", "torch"]
-ENGINE_OF_SUFFIX: dict[str, EngineName] = {".onnx": "onnxruntime", ".safetensors": "torch", ".ckpt": "torch"}
+EngineName = Literal["auto", "openvino", "onnxruntime", "torch"]
+PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+SUFFIXES = (".onnx", ".safetensors", ".ckpt")
 
 HOW_TO_GET_A_MODEL = (
     "train one with `python -m sharpkd.train experiment=quickstart` and use its net.safetensors, "
@@ -55,57 +62,184 @@ class ModelInfo:
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Task:
+    """What one net is to be for one picture.
+
+    Attributes:
+        pixels: what the picture's numbers mean.
+        condition: what was done to it, sigma first; blind nets do not look at it.
+        strength: 0 keeps the picture, 1 is the net's output, above exaggerates.
+    """
+
+    pixels: PixelFormat
+    condition: tuple[float, ...] = ()
+    strength: float = 1.0
+
+
 class Engine(Protocol):
-    """Runs one net."""
+    """Runs one net.
+
+    Attributes:
+        name: of the engine.
+        info: what the model's file says.
+        precision: in which pictures of 8 bits are computed.
+        condition_size: how many numbers of the condition the net is told; 0 for a blind one.
+        luma_only: whether the net looks at luma alone and adds the same to every channel.
+    """
 
     name: str
     info: ModelInfo
+    precision: str
+    condition_size: int
+    luma_only: bool
 
-    def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """``(1, 3, H, W)`` RGB float32 in [0, 1] -> ``(1, 3, H * scale, W * scale)``, not clamped."""
+    def prepare(self, task: Task) -> Run:
+        """A function ``(H, W, C)`` -> ``(H * scale, W * scale, C)`` of the same dtype, for any thread."""
         ...
 
 
-def open_engine(model: Path | str, engine: EngineName = "auto", threads: int | None = None) -> Engine:
+def open_engine(
+    model: Path | str,
+    engine: EngineName = "auto",
+    threads: int | None = None,
+    precision: PrecisionName = "auto",
+) -> Engine:
     """Open a model file.
 
     Args:
         model: an ``.onnx``, ``.safetensors`` or ``.ckpt`` file.
-        engine: "auto" chooses by the file's suffix.
-        threads: CPU threads for ONNX Runtime; None leaves the choice to it (torch keeps its global setting).
+        engine: "auto" is OpenVINO for students where it is installed, else ONNX Runtime; for all others what
+            can run them.
+        threads: CPU threads; None leaves the choice to the engine (torch keeps its global setting).
+        precision: "auto" is what this CPU computes fastest in under OpenVINO, bf16 or fp16 where it has
+            them, for pictures of 8 bits; pictures of more bits and the other engines are computed in fp32.
 
     Raises:
-        ModelError: no such file, an unknown suffix, an engine that cannot run this kind of file, a broken
-            file, or an engine that is not installed.
+        ModelError: no such file, an unknown suffix, an engine or a precision that cannot run this kind of
+            file, a broken file, or an engine that is not installed.
+        ValueError: an engine or a precision of another name.
     """
+    for given, known, what in ((engine, EngineName, "engine"), (precision, PrecisionName, "precision")):
+        if given not in get_args(known):
+            raise ValueError(f"{what} must be one of {', '.join(get_args(known))}, got {given!r}")
     path = Path(model)
-    chosen = _choose(path, engine)
-    if chosen == "onnxruntime":
-        return OnnxEngine(path, threads)
-    return TorchEngine(path)
+    suffix = _suffix(path)
+    file = read_weights(path, description_only=True) if suffix == ".safetensors" else None
+    if file is not None and can_run(file):
+        chosen = engine if engine != "auto" else "openvino" if find_spec("openvino") else "onnxruntime"
+        if chosen != "torch":
+            return StudentEngine(path, chosen, threads, precision)
+        _only_fp32("torch", precision)
+        return TorchEngine(path)
+    native = "onnxruntime" if suffix == ".onnx" else "torch"
+    if engine not in ("auto", native):
+        what = f"a {suffix} file" if file is None else f"a {file.net}"
+        raise ModelError(
+            f"the {engine} engine cannot run {path.name}: {what} runs on {native}"
+            + (" (make an .onnx file with `python -m sharpkd.export`)" if native == "torch" else "")
+        )
+    _only_fp32(native, precision)
+    return OnnxEngine(path, threads) if native == "onnxruntime" else TorchEngine(path)
 
 
-def _choose(path: Path, engine: EngineName) -> EngineName:
+def _suffix(path: Path) -> str:
     if not path.is_file():
         kind = "is a folder, not a model file" if path.is_dir() else "does not exist"
         raise ModelError(f"model {path} {kind}: {HOW_TO_GET_A_MODEL}")
-    native = ENGINE_OF_SUFFIX.get(path.suffix.lower())
-    if native is None:
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
         raise ModelError(
-            f"model {path} has the suffix {path.suffix!r}; expected one of {', '.join(ENGINE_OF_SUFFIX)}"
+            f"model {path} has the suffix {path.suffix!r}; expected one of {', '.join(SUFFIXES)}"
         )
-    if engine not in ("auto", native):
+    return suffix
+
+
+def _only_fp32(engine: str, precision: PrecisionName) -> None:
+    if precision not in ("auto", "fp32"):
         raise ModelError(
-            f"the {engine} engine cannot run {path.name}: a {path.suffix} file runs on {native}"
-            + (" (make an .onnx file with `python -m sharpkd.export`)" if native == "torch" else "")
+            f"the {engine} engine computes in fp32, not in {precision}; for students see openvino"
         )
-    return native
+
+
+class StudentEngine:
+    """A student's weights under OpenVINO or ONNX Runtime, without torch.
+
+    Args:
+        path: a ``.safetensors`` file of a `PixelStudent` or an `AwareStudent`.
+        name, threads, precision: see `open_engine`.
+
+    Raises:
+        ModelError: see `open_engine`.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        name: Literal["openvino", "onnxruntime"] = "openvino",
+        threads: int | None = None,
+        precision: PrecisionName = "auto",
+    ) -> None:
+        self.name: str = name
+        self._student, self._threads = Student.read(path), threads
+        if name == "onnxruntime":
+            _only_fp32(name, precision)
+            able = ["fp32"]
+        elif find_spec("openvino") is None:
+            raise ModelError("OpenVINO is not installed: pip install openvino, or use engine onnxruntime")
+        else:
+            able = openvino_student.fast_precisions()
+        if precision != "auto" and precision not in able:
+            raise ModelError(f"this CPU does not compute in {precision} under OpenVINO; in {', '.join(able)}")
+        self._asked = precision
+        self.precision: str = able[0] if precision == "auto" else precision
+        self.condition_size, self.luma_only = self._student.condition_size, self._student.luma_only
+        file = self._student.file
+        self.info = ModelInfo(
+            path=path,
+            net=file.net,
+            args=file.arguments,
+            sha256=file.sha256(),
+            receptive_field=self._student.receptive_field,
+            stride=self._student.unshuffle,
+            metadata=dict(file.metadata),
+        )
+
+    def prepare(self, task: Task) -> Run:
+        """See `Engine.prepare`: folds the condition, the range and the strength, then compiles."""
+        layers = self._student.fold(task.condition).for_pixels(task.pixels, task.strength)
+        if self.name == "onnxruntime":
+            return onnx_student.compile_student(layers, task.pixels, self._threads)
+        # bf16 has 8 significant bits: more of a picture's would be lost before the net has seen them.
+        deep = self._asked == "auto" and task.pixels.bits > 8
+        precision = "fp32" if deep else self.precision
+        return openvino_student.compile_student(layers, task.pixels, precision, self._threads)
+
+
+def _on_floats(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], task: Task) -> Run:
+    """A net on ``(1, 3, H, W)`` floats in [0, 1] as a function on integer pixels."""
+    pixels, strength = task.pixels, task.strength
+
+    def on_pixels(window: NDArray[Any]) -> NDArray[Any]:
+        image = np.ascontiguousarray(window.transpose(2, 0, 1)[None], dtype=np.float32)
+        image -= np.float32(pixels.black)
+        image /= np.float32(pixels.white - pixels.black)
+        output = run(np.repeat(image, 3, axis=1) if pixels.channels == 1 else image)[:, : pixels.channels]
+        if strength != 1:
+            output = image + np.float32(strength) * (output - image)
+        levels = output[0] * np.float32(pixels.white - pixels.black) + np.float32(pixels.black)
+        levels = np.rint(np.clip(levels, 0, pixels.top))
+        return np.ascontiguousarray(levels.transpose(1, 2, 0).astype(window.dtype))
+
+    return on_pixels
 
 
 class OnnxEngine:
     """A net exported by ``python -m sharpkd.export``, under ONNX Runtime on the CPU."""
 
     name = "onnxruntime"
+    precision = "fp32"
+    condition_size = 0
 
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
@@ -131,9 +265,14 @@ class OnnxEngine:
             raise ModelError(f"{path} takes ({found}); expected one float32 image (N, 3, H, W)")
         self._input = inputs[0].name
         self.info = info_from_metadata(path, self._session.get_modelmeta().custom_metadata_map)
+        self.luma_only = bool(self.info.args.get("luma_only", False))
+
+    def prepare(self, task: Task) -> Run:
+        """See `Engine.prepare`."""
+        return _on_floats(self.run, task)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Engine.run`."""
+        """``(1, 3, H, W)`` RGB float32 in [0, 1] -> ``(1, 3, H * scale, W * scale)``, not clamped."""
         (output,) = self._session.run(None, {self._input: image})
         return output
 
@@ -142,6 +281,7 @@ class TorchEngine:
     """A training checkpoint or exported weights, under PyTorch on the CPU."""
 
     name = "torch"
+    precision = "fp32"
 
     def __init__(self, path: Path) -> None:
         if find_spec("torch") is None:
@@ -157,12 +297,23 @@ class TorchEngine:
         self._torch = torch
         self._net = loaded.net.eval()
         self.info = info_of(loaded, path)
+        self.condition_size = int(getattr(loaded.net, "condition_size", 0))
+        self.luma_only = bool(getattr(loaded.net, "luma_only", False))
+
+    def prepare(self, task: Task) -> Run:
+        """See `Engine.prepare`."""
+        net: Any = self._net
+        if self.condition_size:
+            net = net.fold(self._torch.tensor(task.condition))
+        return _on_floats(lambda image: self._apply(net, image), task)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Engine.run`."""
+        """``(1, 3, H, W)`` RGB float32 in [0, 1] -> ``(1, 3, H * scale, W * scale)``, not clamped."""
+        return self._apply(self._net, image)
+
+    def _apply(self, net: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._torch.inference_mode():
-            output = self._net(self._torch.from_numpy(image))
-        return output.numpy()
+            return net(self._torch.from_numpy(image)).numpy()
 
 
 def info_of(loaded: LoadedNet, path: Path) -> ModelInfo:

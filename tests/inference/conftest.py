@@ -48,6 +48,20 @@ def identity_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def mobile_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A net that only torch runs, and that looks at the whole image."""
+    from sharpkd.checkpoint import save_weights
+    from sharpkd.nets.mobile_student import MobileStudent
+
+    path = tmp_path_factory.mktemp("mobile") / "mobile.safetensors"
+    net = MobileStudent(width=8, blocks=1)
+    assert net.receptive_field is None
+    config = {"_target_": "sharpkd.nets.mobile_student.MobileStudent", "width": 8, "blocks": 1}
+    save_weights(path, config, net.state_dict(), {})
+    return path
+
+
+@pytest.fixture(scope="session")
 def photo() -> NDArray[np.uint8]:
     """``(101, 77, 3)``: part of the astronaut, with odd sides."""
     return np.ascontiguousarray(skimage.data.astronaut()[60:161, 160:237])

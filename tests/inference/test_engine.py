@@ -11,15 +11,33 @@ import numpy as np
 import pytest
 
 from sharpkd.checkpoint import load_net
-from sharpkd.inference.engine import ModelError, ModelInfo, info_from_metadata, metadata_of, open_engine
+from sharpkd.inference import openvino_student
+from sharpkd.inference.engine import (
+    EngineName,
+    ModelError,
+    ModelInfo,
+    OnnxEngine,
+    StudentEngine,
+    TorchEngine,
+    info_from_metadata,
+    metadata_of,
+    open_engine,
+)
 
 SaveOnnx = Callable[..., Path]
 
 
-def test_both_engines_tell_the_same_about_a_net(student_checkpoint: Path, student_onnx: Path) -> None:
-    for path, engine in ((student_onnx, "onnxruntime"), (student_checkpoint, "torch")):
-        opened = open_engine(path)
+def test_all_engines_tell_the_same_about_a_net(student_checkpoint: Path, student_onnx: Path) -> None:
+    files: list[tuple[Path, EngineName]] = [
+        (student_onnx, "onnxruntime"),
+        (student_checkpoint, "openvino"),
+        (student_checkpoint, "onnxruntime"),
+        (student_checkpoint, "torch"),
+    ]
+    for path, engine in files:
+        opened = open_engine(path, engine)
         assert opened.name == engine
+        assert (opened.condition_size, opened.luma_only) == (0, False)
         assert opened.info == ModelInfo(
             path=path,
             net="sharpkd.nets.pixel_student.PixelStudent",
@@ -39,8 +57,46 @@ def test_both_engines_compute_the_net(student_checkpoint: Path, student_onnx: Pa
     with torch.inference_mode():
         expected = load_net(student_checkpoint).net(torch.from_numpy(image)).numpy()
     assert np.abs(expected - image).max() > 0.05
-    np.testing.assert_array_equal(open_engine(student_checkpoint).run(image), expected)
-    np.testing.assert_allclose(open_engine(student_onnx, threads=1).run(image), expected, atol=1e-5)
+    np.testing.assert_array_equal(TorchEngine(student_checkpoint).run(image), expected)
+    np.testing.assert_allclose(OnnxEngine(student_onnx, threads=1).run(image), expected, atol=1e-5)
+
+
+def test_auto_prefers_openvino_then_onnxruntime_then_torch(
+    student_checkpoint: Path, student_onnx: Path, mobile_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert open_engine(student_checkpoint).name == "openvino"
+    assert open_engine(student_onnx).name == "onnxruntime"
+    assert open_engine(mobile_checkpoint).name == "torch"
+    monkeypatch.setattr("sharpkd.inference.engine.find_spec", lambda name: None)
+    assert open_engine(student_checkpoint).name == "onnxruntime"
+    message = "OpenVINO is not installed: pip install openvino, or use engine onnxruntime"
+    with pytest.raises(ModelError, match=message):
+        open_engine(student_checkpoint, "openvino")
+
+
+def test_precisions(student_checkpoint: Path, student_onnx: Path) -> None:
+    able = openvino_student.fast_precisions()
+    assert able[-1] == "fp32"
+    assert open_engine(student_checkpoint).precision == able[0]
+    assert open_engine(student_checkpoint, precision="fp32").precision == "fp32"
+    for engine in ("onnxruntime", "torch"):
+        assert open_engine(student_checkpoint, engine).precision == "fp32"  # type: ignore[arg-type]  # a literal
+        message = f"the {engine} engine computes in fp32, not in bf16; for students see openvino"
+        with pytest.raises(ModelError, match=message):
+            open_engine(student_checkpoint, engine, precision="bf16")  # type: ignore[arg-type]  # a literal
+    with pytest.raises(ModelError, match="the onnxruntime engine computes in fp32, not in fp16"):
+        open_engine(student_onnx, precision="fp16")
+    with pytest.raises(ValueError, match="precision must be one of auto, bf16, fp16, fp32, got 'int8'"):
+        open_engine(student_onnx, precision="int8")  # type: ignore[arg-type]  # wrong on purpose
+    with pytest.raises(ValueError, match="engine must be one of auto, openvino, onnxruntime, torch, got 'x'"):
+        open_engine(student_onnx, "x")  # type: ignore[arg-type]  # wrong on purpose
+
+
+def test_a_precision_that_the_cpu_lacks(student_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openvino_student, "fast_precisions", lambda: ["fp32"])
+    assert StudentEngine(student_checkpoint).precision == "fp32"
+    with pytest.raises(ModelError, match="this CPU does not compute in bf16 under OpenVINO; in fp32"):
+        StudentEngine(student_checkpoint, precision="bf16")
 
 
 @pytest.mark.parametrize("field", [None, 31])
@@ -64,7 +120,11 @@ def _raises(path: Path, message: str, engine: str = "auto") -> None:
 
 
 def test_bad_models(
-    tmp_path: Path, save_onnx: SaveOnnx, student_onnx: Path, student_checkpoint: Path
+    tmp_path: Path,
+    save_onnx: SaveOnnx,
+    student_onnx: Path,
+    student_checkpoint: Path,
+    mobile_checkpoint: Path,
 ) -> None:
     _raises(tmp_path / "no.onnx", f"model {tmp_path / 'no.onnx'} does not exist: train one with")
     _raises(tmp_path, f"model {tmp_path} is a folder, not a model file: train one with")
@@ -81,9 +141,9 @@ def test_bad_models(
         student_onnx, "the torch engine cannot run student.onnx: a .onnx file runs on onnxruntime", "torch"
     )
     _raises(
-        student_checkpoint,
-        "the onnxruntime engine cannot run student.safetensors: a .safetensors file runs on torch (make an "
-        ".onnx file with `python -m sharpkd.export`)",
+        mobile_checkpoint,
+        "the onnxruntime engine cannot run mobile.safetensors: a sharpkd.nets.mobile_student.MobileStudent "
+        "runs on torch (make an .onnx file with `python -m sharpkd.export`)",
         "onnxruntime",
     )
     bad = ModelInfo(tmp_path / "bad.onnx", "Net")
@@ -96,7 +156,7 @@ def test_a_model_of_something_else_than_images(tmp_path: Path, save_onnx: SaveOn
     _raises(path, f"{path} takes (image: tensor(float) ['n', 10]); expected one float32 image (N, 3, H, W)")
 
 
-def test_without_torch_the_message_says_what_to_install(student_checkpoint: Path) -> None:
+def test_without_torch_the_message_says_what_to_install(mobile_checkpoint: Path) -> None:
     code = (
         "import sys, importlib.util as u\n"
         "find = u.find_spec\n"
@@ -106,7 +166,7 @@ def test_without_torch_the_message_says_what_to_install(student_checkpoint: Path
         "except ModelError as error: print(error)\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(student_checkpoint)], capture_output=True, text=True, check=True
+        [sys.executable, "-c", code, str(mobile_checkpoint)], capture_output=True, text=True, check=True
     )
-    expected = "student.safetensors needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file\n"
+    expected = "mobile.safetensors needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file\n"
     assert done.stdout == expected

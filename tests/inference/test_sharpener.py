@@ -11,8 +11,8 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from sharpkd.checkpoint import load_net, save_weights
-from sharpkd.inference.engine import ModelInfo
+from sharpkd.checkpoint import load_net
+from sharpkd.inference.engine import EngineName, ModelInfo
 from sharpkd.inference.image_io import Picture
 from sharpkd.inference.sharpener import Sharpener
 
@@ -31,8 +31,14 @@ def test_result_is_the_nets_output_in_8_bits(
 ) -> None:
     expected = _net_output(student_checkpoint, photo) * 255
     assert np.abs(expected - photo).max() > 20, "the net must change the image, or this test shows nothing"
-    for model in (student_checkpoint, student_onnx):
-        result = Sharpener(model, threads=1)(photo)
+    engines: list[tuple[Path, EngineName]] = [
+        (student_onnx, "auto"),
+        (student_checkpoint, "openvino"),
+        (student_checkpoint, "onnxruntime"),
+        (student_checkpoint, "torch"),
+    ]
+    for model, engine in engines:
+        result = Sharpener(model, engine, threads=1, precision="fp32")(photo)
         assert result.dtype == np.uint8
         assert np.abs(result - expected).max() <= 0.501
 
@@ -46,8 +52,8 @@ def test_tiles_do_not_show(
     if tile == 1 and size != (17, 50):
         tile = 24  # single pixels take a thousand runs: one size suffices
     for model in (student_checkpoint, student_onnx):
-        whole = Sharpener(model, tile=0, threads=1)(image).astype(int)
-        tiled = Sharpener(model, tile=tile, threads=1)(image).astype(int)
+        whole = Sharpener(model, tile=0, threads=1, precision="fp32")(image).astype(int)
+        tiled = Sharpener(model, tile=tile, threads=1, precision="fp32")(image).astype(int)
         difference = np.abs(tiled - whole)
         assert difference.max() <= 1
         # Float sums may differ in their last bit between sizes; x.5 may round either way.
@@ -130,17 +136,10 @@ def _enlarging(path: Path) -> Path:
     return path
 
 
-def test_global_nets_run_whole_unless_tiles_are_asked_for(tmp_path: Path) -> None:
-    from sharpkd.nets.mobile_student import MobileStudent
-
-    path = tmp_path / "mobile.safetensors"
-    net = MobileStudent(width=8, blocks=1)
-    assert net.receptive_field is None
-    config = {"_target_": "sharpkd.nets.mobile_student.MobileStudent", "width": 8, "blocks": 1}
-    save_weights(path, config, net.state_dict(), {})
-    sharpen = Sharpener(path)
+def test_global_nets_run_whole_unless_tiles_are_asked_for(mobile_checkpoint: Path) -> None:
+    sharpen = Sharpener(mobile_checkpoint)
     assert (sharpen.tile, sharpen.tiles_are_exact) == (0, True)
-    tiled = Sharpener(path, tile=16)
+    tiled = Sharpener(mobile_checkpoint, tile=16)
     assert (tiled.tile, tiled.tiles_are_exact) == (16, False)
     assert tiled(np.zeros((40, 40, 3), np.uint8)).shape == (40, 40, 3)
 

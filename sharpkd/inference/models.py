@@ -1,0 +1,71 @@
+"""The students that come with the package."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sharpkd.inference.blur import weights_folder
+from sharpkd.inference.errors import ModelError
+
+MADE_FOR = {
+    "fast": "video: the least work a pixel, luma alone",
+    "balanced": "photographs and smaller video, luma alone",
+    "quality": "photographs: the most work a pixel, all channels",
+}
+"""Name -> what it is for, fastest first."""
+
+
+@dataclass(frozen=True)
+class PackagedModel:
+    """A student of the package.
+
+    Attributes:
+        name: as ``--model`` and `Sharpener` take it.
+        path: of its weights.
+        made_for: what it is for.
+        bytes: size of the file.
+        card: its model card (Markdown), or None where it has none.
+    """
+
+    name: str
+    path: Path
+    made_for: str
+    bytes: int
+    card: Path | None
+
+
+def packaged_models(folder: Path | None = None) -> list[PackagedModel]:
+    """The students that are there, fastest first.
+
+    Args:
+        folder: where to look; None for the package's own.
+    """
+    found = []
+    for name, made_for in MADE_FOR.items():
+        path = (weights_folder() if folder is None else folder) / f"{name}.safetensors"
+        if path.is_file():
+            card = path.with_suffix(".md")
+            found.append(
+                PackagedModel(name, path, made_for, path.stat().st_size, card if card.is_file() else None)
+            )
+    return found
+
+
+def model_path(model: Path | str, folder: Path | None = None) -> Path:
+    """The file that "fast", "balanced" or "quality" stands for; any other name is a path already.
+
+    Raises:
+        ModelError: a name whose weights are not in the package.
+    """
+    if str(model) not in MADE_FOR:
+        return Path(model)
+    there = packaged_models(folder)
+    for one in there:
+        if one.name == str(model):
+            return one.path
+    names = ", ".join(one.name for one in there) or "none"
+    raise ModelError(
+        f"the weights {str(model)!r} are not in this package (packaged students: {names}); give the path of "
+        "a model file"
+    )

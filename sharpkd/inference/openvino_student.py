@@ -1,0 +1,105 @@
+"""A student under OpenVINO: integer pixels in, integer pixels out, on the CPU.
+
+Folding costs a compilation for every condition. Measured on one thread of a shared machine (AVX-512, bf16),
+in milliseconds for RGB of 512x512 pixels: a graph of constants compiles in 45 to 95 and runs in 26, 56 and
+303 (unshuffle 4, 32 channels, 4 layers; 4, 48, 6; 2, 64, 8). With the weights as inputs of the graph, which
+needs one compilation only, it runs in 33, 62 and 313; with scale and shift as inputs after every layer in 33,
+69 and 497. So it is constants: ``python benchmarks/inference/compilation.py`` repeats it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpkd.inference.cells import Run, on_cells
+from sharpkd.inference.errors import ModelError
+from sharpkd.inference.student import Layers, PixelFormat
+
+PRECISIONS = {"bf16": ("BF16", "bf16"), "fp16": ("FP16", "f16"), "fp32": ("FP32", "f32")}
+"""Our name -> what OpenVINO calls the capability, and the setting."""
+
+
+@cache
+def _core() -> Any:
+    import openvino
+
+    return openvino.Core()
+
+
+def fast_precisions() -> list[str]:
+    """The precisions that this CPU computes in, fastest first; fp32 always."""
+    able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return [name for name, (capability, _) in PRECISIONS.items() if capability in able or name == "fp32"]
+
+
+def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads: int | None = None) -> Run:
+    """What sharpens pixels with these layers, which `Layers.for_pixels` wrote for them.
+
+    Args:
+        layers: their weights become constants of the graph.
+        pixels: 8 bits are converted, added and rounded in the graph; more in NumPy, around it.
+        precision: "bf16", "fp16" or "fp32".
+        threads: of the CPU; None leaves the choice to OpenVINO.
+
+    Returns:
+        ``(H, W, C)`` -> the same shape and dtype, any H, W >= 1; several threads may call it at a time.
+
+    Raises:
+        ModelError: this CPU does not compute in that precision.
+    """
+    if precision not in fast_precisions():
+        found = ", ".join(fast_precisions())
+        raise ModelError(f"this CPU does not compute in {precision} under OpenVINO; it does in {found}")
+    settings: dict[str, Any] = {
+        "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+    }
+    if threads is not None:
+        settings["INFERENCE_NUM_THREADS"] = threads
+    compiled = _core().compile_model(_graph(layers, pixels), "CPU", settings)
+    idle: SimpleQueue[Any] = SimpleQueue()
+
+    def run(cells: NDArray[Any]) -> NDArray[Any]:
+        try:
+            request = idle.get_nowait()
+        except Empty:
+            request = compiled.create_infer_request()
+        try:
+            return np.array(request.infer([cells], share_inputs=True, share_outputs=True)[0])
+        finally:
+            idle.put(request)
+
+    return on_cells(run, layers.unshuffle, pixels)
+
+
+def _graph(layers: Layers, pixels: PixelFormat) -> Any:
+    """``(1, h, r, w, r·C)`` -> the same: uint8 sharpened, or float32 what is to be added."""
+    import openvino as ov
+    from openvino import opset13 as op
+
+    r, deep = layers.unshuffle, layers.unshuffle * pixels.channels
+    in_graph = pixels.bits == 8
+    given = op.parameter([1, -1, r, -1, deep], ov.Type.u8 if in_graph else ov.Type.f32, name="cells")
+    swapped = op.constant(np.array([0, 1, 3, 2, 4]))
+    node = op.reshape(op.transpose(given, swapped), op.constant(np.array([0, 0, 0, r * deep])), True)
+    node = op.convert(op.transpose(node, op.constant(np.array([0, 3, 1, 2]))), "f32")
+    picture = node
+    if pixels.black:
+        node = op.subtract(node, op.constant(np.float32(pixels.black)))
+    for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
+        node = op.convolution(node, op.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
+        node = op.add(node, op.constant(bias.reshape(1, -1, 1, 1)))
+        if i < len(layers.slopes):
+            node = op.prelu(node, op.constant(layers.slopes[i]))
+    if in_graph:
+        node = op.clamp(op.round(op.add(node, picture), "half_to_even"), 0.0, float(pixels.top))
+        node = op.convert(node, "u8")
+    node = op.transpose(node, op.constant(np.array([0, 2, 3, 1])))
+    node = op.reshape(node, op.constant(np.array([0, 0, 0, r, deep])), True)
+    return ov.Model([op.transpose(node, swapped)], [given], "student")

@@ -1,0 +1,219 @@
+"""A student's weights as arrays: folded for one condition and written for one kind of pixels, without torch.
+
+`sharpkd.nets.pixel_student.PixelStudent` and `sharpkd.nets.aware_student.AwareStudent` say what is computed;
+tests hold this form equal to theirs. What is left here are plain 3x3 convolutions with PReLU between them,
+whatever runs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sharpkd.inference.errors import ModelError
+from sharpkd.inference.weight_file import WeightFile, read_weights
+
+Floats = NDArray[np.float32]
+
+PLAIN = "sharpkd.nets.pixel_student.PixelStudent"
+AWARE = "sharpkd.nets.aware_student.AwareStudent"
+LUMA = (0.299, 0.587, 0.114)
+DEFAULTS = {"unshuffle": 2, "width": 32, "depth": 6, "scale": 1, "luma_only": False, "rep": False}
+DEFAULT_LIMITS = (4.0,)
+
+
+@dataclass(frozen=True)
+class PixelFormat:
+    """What the integers of a picture mean.
+
+    Attributes:
+        channels: 3 for RGB, 1 for luma alone.
+        bits: of each number: 8 in uint8, 9 to 16 in uint16.
+        studio: luma in studio swing (16 to 235 of 8 bits), as video has it; else 0 and the largest number
+            are black and white.
+    """
+
+    channels: int = 3
+    bits: int = 8
+    studio: bool = False
+
+    @property
+    def top(self) -> int:
+        """The largest number."""
+        return (1 << self.bits) - 1
+
+    @property
+    def black(self) -> int:
+        """What stands for 0."""
+        return 16 << (self.bits - 8) if self.studio else 0
+
+    @property
+    def white(self) -> int:
+        """What stands for 1."""
+        return 235 << (self.bits - 8) if self.studio else self.top
+
+    @property
+    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+        """Of the pixels."""
+        return np.uint8 if self.bits == 8 else np.uint16
+
+
+@dataclass(frozen=True)
+class Layers:
+    """Plain convolutions, each 3x3 with a border of zeros, with PReLU after all but the last.
+
+    Attributes:
+        weights: ``(out, in, 3, 3)`` each.
+        biases: ``(out,)`` each.
+        slopes: ``(out,)`` each, of the PReLU; one fewer.
+        unshuffle: side of the square of pixels that is a cell.
+        luma_only: the first convolution sees luma alone, and the last one's result is added to every channel.
+    """
+
+    weights: tuple[Floats, ...]
+    biases: tuple[Floats, ...]
+    slopes: tuple[Floats, ...]
+    unshuffle: int
+    luma_only: bool
+
+    def for_pixels(self, pixels: PixelFormat, strength: float = 1.0) -> Layers:
+        """The layers that take integers less ``black`` and give what is to be added to the integers.
+
+        Channels of a cell are then as they lie in memory: down, across, colour. Range, luma and strength are
+        part of the first and the last convolution: none of them costs a pass over the picture.
+
+        Raises:
+            ValueError: luma alone for a net that needs RGB.
+        """
+        if pixels.channels == 1 and not self.luma_only:
+            raise ValueError("a net of RGB cannot run on luma alone; use a student with luma_only")
+        peak = float(pixels.white - pixels.black)
+        first, last, bias = self.weights[0], self.weights[-1], self.biases[-1]
+        if self.luma_only and pixels.channels == 3:
+            shares = np.array(LUMA, np.float32)[None, None, :, None, None]
+            first = (first[:, :, None] * shares).reshape(len(first), -1, 3, 3)
+            last, bias = np.repeat(last, 3, axis=0), np.repeat(bias, 3)
+        elif not self.luma_only:
+            order = np.arange(3 * self.unshuffle**2).reshape(3, -1).T.ravel()
+            first, last, bias = first[:, order], last[order], bias[order]
+        gain = np.float32(peak * strength)
+        return replace(
+            self,
+            weights=(first / np.float32(peak), *self.weights[1:-1], last * gain),
+            biases=(*self.biases[:-1], bias * gain),
+        )
+
+
+class Student:
+    """The weights of a `PixelStudent` or an `AwareStudent`, as its file holds them.
+
+    Args:
+        file: read by `sharpkd.inference.weight_file.read_weights`.
+
+    Raises:
+        ModelError: it holds another net, or its tensors do not fit the arguments.
+    """
+
+    def __init__(self, file: WeightFile) -> None:
+        if not can_run(file):
+            raise ModelError(f"{file.path} holds a {file.net} that needs torch")
+        unknown = set(file.arguments) - set(DEFAULTS) - {"condition_limits", "hidden"}
+        if unknown:
+            raise ModelError(f"{file.path}: {file.net} has no argument {', '.join(sorted(unknown))}")
+        self.file = file
+        given: dict[str, Any] = DEFAULTS | file.arguments
+        self.unshuffle, self.width = int(given["unshuffle"]), int(given["width"])
+        self.depth, self.luma_only = int(given["depth"]), bool(given["luma_only"])
+        limits = (given.get("condition_limits") or DEFAULT_LIMITS) if file.net == AWARE else ()
+        self.limits = tuple(float(one) for one in limits)
+        self._check_shapes(int(given.get("hidden", 32)))
+
+    @classmethod
+    def read(cls, path: Path) -> Student:
+        """From a ``.safetensors`` file; errors as of the constructor and of `read_weights`."""
+        return cls(read_weights(path))
+
+    @property
+    def receptive_field(self) -> int:
+        """Side in pixels of the window that can influence an output pixel."""
+        return 2 * (self.unshuffle * self.depth + self.unshuffle - 1) + 1
+
+    @property
+    def condition_size(self) -> int:
+        """How many numbers it is told, blur sigma first; 0 for a blind one."""
+        return len(self.limits)
+
+    def fold(self, condition: Sequence[float] | Floats = ()) -> Layers:
+        """The plain net for images of one condition; see `AwareStudent.fold`.
+
+        Args:
+            condition: as many numbers as it is told, or more; of a blind net none is looked at.
+
+        Raises:
+            ValueError: fewer numbers than the net is told.
+        """
+        if len(condition) < self.condition_size:
+            raise ValueError(
+                f"condition: expected at least {self.condition_size} numbers, found {len(condition)}"
+            )
+        arrays, hidden = self.file.arrays, range(self.depth - 1)
+        names = [f"body.{2 * i}" for i in hidden]
+        weights = [arrays[f"{name}.weight"] for name in names]
+        biases = [arrays[f"{name}.bias"] for name in names]
+        if self.condition_size:
+            scales, shifts = self._modulation(np.asarray(condition, np.float32)[: self.condition_size])
+            weights = [
+                weight * scale[:, None, None, None] for weight, scale in zip(weights, scales, strict=True)
+            ]
+            biases = [b * scale + shift for b, scale, shift in zip(biases, scales, shifts, strict=True)]
+        return Layers(
+            (*weights, arrays["tail.weight"]),
+            (*biases, arrays["tail.bias"]),
+            tuple(arrays[f"body.{2 * i + 1}.weight"] for i in hidden),
+            self.unshuffle,
+            self.luma_only,
+        )
+
+    def _modulation(self, condition: Floats) -> tuple[Floats, Floats]:
+        """Scales and shifts, both ``(depth - 1, width)``; see `sharpkd.nets.aware_student.Modulation`."""
+        arrays = self.file.arrays
+        share = np.clip(condition / np.array(self.limits, np.float32), 0, 1)
+        read = arrays["modulation.body.0.weight"] @ (2 * share - 1) + arrays["modulation.body.0.bias"]
+        units = read / (1 + np.exp(-read))
+        told = arrays["modulation.body.2.weight"] @ units + arrays["modulation.body.2.bias"]
+        scale, shift = told.reshape(self.depth - 1, 2, self.width).transpose(1, 0, 2)
+        return 1 + scale, shift
+
+    def _check_shapes(self, hidden: int) -> None:
+        inside = (1 if self.luma_only else 3) * self.unshuffle**2
+        shapes: dict[str, tuple[int, ...]] = {
+            "tail.weight": (inside, self.width, 3, 3),
+            "tail.bias": (inside,),
+        }
+        for i in range(self.depth - 1):
+            shapes[f"body.{2 * i}.weight"] = (self.width, self.width if i else inside, 3, 3)
+            shapes[f"body.{2 * i}.bias"] = shapes[f"body.{2 * i + 1}.weight"] = (self.width,)
+        if self.limits:
+            out = (self.depth - 1) * 2 * self.width
+            shapes["modulation.body.0.weight"] = (hidden, len(self.limits))
+            shapes["modulation.body.0.bias"] = (hidden,)
+            shapes["modulation.body.2.weight"] = (out, hidden)
+            shapes["modulation.body.2.bias"] = (out,)
+        found = {name: array.shape for name, array in self.file.arrays.items()}
+        if found != shapes:
+            odd = sorted(name for name in shapes.keys() | found if shapes.get(name) != found.get(name))[0]
+            raise ModelError(
+                f"{self.file.path}: its tensors do not fit {self.file.net}: {odd} is {found.get(odd)}, "
+                f"expected {shapes.get(odd)}"
+            )
+
+
+def can_run(file: WeightFile) -> bool:
+    """Whether a file holds a net that is made of what stands here: a student in its deployed form."""
+    given = DEFAULTS | file.arguments
+    return file.net in (PLAIN, AWARE) and given["scale"] == 1 and not given["rep"]
