@@ -163,8 +163,10 @@ def _of_octave(tiles: Floats) -> Floats:
         before = scale
     edges = _thin_edges(levels[2]).ravel()
     counts = [max(1, round(share * edges.size)) for share in STRONGEST]
-    where = np.argpartition(edges, edges.size - counts[-1])[edges.size - counts[-1] :]
-    where = where[np.argsort(-edges[where], kind="stable")]
+    # Several times faster than argpartition, which most values being 0 slows down.
+    least = np.partition(edges, edges.size - counts[-1])[edges.size - counts[-1]]
+    where = np.flatnonzero(edges >= least)
+    where = where[np.argsort(-edges[where], kind="stable")][: counts[-1]]
     strongest = edges[where]
     floor = np.float32(FLOOR)
     logs = np.log(np.stack([_magnitude_at(level, where) for level in levels]) + floor)

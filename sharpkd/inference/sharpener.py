@@ -23,7 +23,7 @@ from sharpkd.inference.models import model_path
 from sharpkd.inference.student import PixelFormat
 from sharpkd.inference.tiling import run_tiled
 
-DEFAULT_TILE = 512
+DEFAULT_TILE = 1024
 MAX_STRENGTH = 2.0
 MOST_PREPARED = 8
 """So many nets, each for one condition, strength and pixel format, are kept ready."""
@@ -44,9 +44,9 @@ class Sharpener:
         model: "fast", "balanced" or "quality", for the weights of the package, or an ``.onnx``,
             ``.safetensors`` or ``.ckpt`` file; see `sharpkd.inference.engine.open_engine`.
         engine: "auto", "openvino", "onnxruntime" or "torch".
-        tile: side of a tile in pixels; 0 means the whole image at once. None means 512 for a net with a known
-            receptive field, whose tiles are exact, and whole images for any other: there, tiles that are
-            asked for change the result (they are read with a halo of 64 pixels).
+        tile: side of a tile in pixels; 0 means the whole image at once. None means 1024 for a net with a
+            known receptive field, whose tiles are exact, and whole images for any other: there, tiles that
+            are asked for change the result (they are read with a halo of 64 pixels).
         threads: CPU threads of the engine; None leaves the choice to it.
         precision: "auto", "bf16", "fp16" or "fp32"; see `open_engine`.
         cautious: standard deviations that are taken off the measured sigma: more of them do less where

@@ -59,8 +59,9 @@ def run_tiled(
 def even_spans(length: int, tile: int, halo: int, stride: int) -> Iterator[Span]:
     """As `sharpkd.functional.tiles.spans`, but all tiles read as much, so that an engine sees one size.
 
-    The last tile begins early enough for that; only where ``length`` is no multiple of the stride it reads up
-    to ``stride - 1`` pixels less, which padding to the stride makes up for. Arguments and errors are those of
+    They are as many as tiles of ``tile`` pixels have to be, and no larger than so many have to be. The last
+    one begins early enough to read as much; only where ``length`` is no multiple of the stride it reads up to
+    ``stride - 1`` pixels less, which padding to the stride makes up for. Arguments and errors are those of
     `spans`.
     """
     if tile < 1:
@@ -68,7 +69,9 @@ def even_spans(length: int, tile: int, halo: int, stride: int) -> Iterator[Span]
     if halo % stride:
         raise ValueError(f"halo must be a multiple of the stride {stride}, got {halo}")
     padded = round_up(length, stride)
-    size = min(round_up(tile, stride) + 2 * halo, padded)
+    step = round_up(tile, stride)
+    count = max(1, -(-(padded - 2 * halo) // step))
+    size = min(round_up(-(-(padded + 2 * halo * (count - 1)) // count), stride), padded)
     start = keep_start = 0
     while start + size < padded:
         yield Span(start, start + size, keep_start, start + size - halo)

@@ -146,7 +146,7 @@ def test_global_nets_run_whole_unless_tiles_are_asked_for(mobile_checkpoint: Pat
 
 def test_default_tiles_of_a_local_net(student_onnx: Path) -> None:
     sharpen = Sharpener(student_onnx)
-    assert (sharpen.tile, sharpen.tiles_are_exact, sharpen.engine) == (512, True, "onnxruntime")
+    assert (sharpen.tile, sharpen.tiles_are_exact, sharpen.engine) == (1024, True, "onnxruntime")
 
 
 @pytest.mark.parametrize(
