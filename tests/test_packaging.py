@@ -132,7 +132,7 @@ def test_every_import_is_declared(project: dict[str, Any], project_root: Path) -
 
 def test_base_dependencies_leave_the_training_framework_out(project: dict[str, Any]) -> None:
     base = _distributions(project["dependencies"])
-    assert base == {"numpy", "onnxruntime", "pillow", "rich", "safetensors", "typer"}
+    assert base == {"numpy", "onnxruntime", "openvino", "pillow", "rich", "safetensors", "typer"}
 
 
 def test_constraints_pin_every_requirement_and_name_no_host(

@@ -163,10 +163,7 @@ def _of_octave(tiles: Floats) -> Floats:
         before = scale
     edges = _thin_edges(levels[2]).ravel()
     counts = [max(1, round(share * edges.size)) for share in STRONGEST]
-    # Several times faster than argpartition, which most values being 0 slows down.
-    least = np.partition(edges, edges.size - counts[-1])[edges.size - counts[-1]]
-    where = np.flatnonzero(edges >= least)
-    where = where[np.argsort(-edges[where], kind="stable")][: counts[-1]]
+    where = _largest(edges, counts[-1])
     strongest = edges[where]
     floor = np.float32(FLOOR)
     logs = np.log(np.stack([_magnitude_at(level, where) for level in levels]) + floor)
@@ -181,6 +178,17 @@ def _of_octave(tiles: Floats) -> Floats:
         cells = _cell_means(np.abs(band), min(BLOCK, band.shape[1]), min(BLOCK, band.shape[2]))
         found.append(np.log(np.quantile(cells, CALM) + FLOOR))
     return np.concatenate(found).astype(np.float32)
+
+
+def _largest(values: Floats, count: int) -> NDArray[np.intp]:
+    """Where the ``count`` largest of values that are at least 0 lie, largest first."""
+    # Most values are 0, and partitioning is slow where many are equal.
+    where = np.flatnonzero(values)
+    if where.size < count:
+        where = np.concatenate([where, np.flatnonzero(values == 0)[: count - where.size]])
+    found = values[where]
+    where = where[found >= np.partition(found, found.size - count)[found.size - count]]
+    return where[np.argsort(-values[where], kind="stable")][:count]
 
 
 def _thin_edges(tiles: Floats) -> Floats:

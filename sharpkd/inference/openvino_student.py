@@ -1,10 +1,11 @@
 """A student under OpenVINO: integer pixels in, integer pixels out, on the CPU.
 
-Folding costs a compilation for every condition. Measured on one thread of a shared machine (AVX-512, bf16),
-in milliseconds for RGB of 512x512 pixels: a graph of constants compiles in 45 to 95 and runs in 26, 56 and
-303 (unshuffle 4, 32 channels, 4 layers; 4, 48, 6; 2, 64, 8). With the weights as inputs of the graph, which
-needs one compilation only, it runs in 33, 62 and 313; with scale and shift as inputs after every layer in 33,
-69 and 497. So it is constants: ``python benchmarks/inference/compilation.py`` repeats it.
+Folding costs a compilation for every condition. In milliseconds of the processor (bf16, one thread, RGB of
+512x512 pixels) for the shapes of "fast", "balanced" and "quality", a graph of constants compiles in 30, 44
+and 42 and runs in 14.4, 27.4 and 150. With the weights as inputs of one graph, which is compiled once, it runs in
+17.6, 28.6 and 151; with scale and shift as inputs after every layer in 17.4, 30.4 and 189. The constants win
+where speed matters most, in video with "fast", where a compilation serves a whole scene; for a single picture
+there is one compilation in any case. ``python benchmarks/inference/compilation.py`` repeats it.
 """
 
 from __future__ import annotations

@@ -2,15 +2,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 import skimage.data
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from sharpkd.inference.engine import ModelInfo, metadata_of
+
+if TYPE_CHECKING:
+    from sharpkd.nets.aware_student import AwareStudent
 
 
 def _save_onnx(
@@ -45,6 +50,45 @@ def identity_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that returns its input."""
     path = tmp_path_factory.mktemp("identity") / "identity.onnx"
     return _save_onnx(path, "Identity", ModelInfo(path=path, net="Identity", receptive_field=1))
+
+
+def _save_aware(
+    path: Path, limits: list[float], metadata: Mapping[str, str] | None = None, **arguments: Any
+) -> AwareStudent:
+    """A student that is told the condition, with weights that visibly change an image, and its file."""
+    from sharpkd.checkpoint import save_weights
+    from sharpkd.nets.aware_student import AwareStudent
+
+    torch.manual_seed(0)
+    given = {**arguments, "condition_limits": limits}
+    net = AwareStudent(**given).eval()
+    with torch.no_grad():
+        net.tail.weight.normal_(std=0.04)
+        torch.nn.init.normal_(net.get_parameter("tail.bias"), std=0.02)
+        net.get_parameter("modulation.body.2.weight").normal_(std=0.05)
+        for i in range(net.depth - 1):
+            net.get_parameter(f"body.{2 * i + 1}.weight").uniform_(-0.2, 0.4)
+    save_weights(
+        path,
+        {"_target_": f"{AwareStudent.__module__}.AwareStudent", **given},
+        net.state_dict(),
+        metadata or {},
+    )
+    return net
+
+
+@pytest.fixture(scope="session")
+def save_aware() -> Callable[..., AwareStudent]:
+    """Write a student that is told the condition; its limits and arguments as given."""
+    return _save_aware
+
+
+@pytest.fixture(scope="session")
+def aware_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small student of luma alone that is told sigma and noise, as the packaged estimator gives them."""
+    path = tmp_path_factory.mktemp("aware") / "aware.safetensors"
+    _save_aware(path, [4.0, 5.0], unshuffle=4, width=16, depth=3, luma_only=True)
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -80,10 +80,10 @@ def test_precisions(student_checkpoint: Path, student_onnx: Path) -> None:
     assert open_engine(student_checkpoint).precision == able[0]
     assert open_engine(student_checkpoint, precision="fp32").precision == "fp32"
     for engine in ("onnxruntime", "torch"):
-        assert open_engine(student_checkpoint, engine).precision == "fp32"  # type: ignore[arg-type]  # a literal
+        assert open_engine(student_checkpoint, engine).precision == "fp32"
         message = f"the {engine} engine computes in fp32, not in bf16; for students see openvino"
         with pytest.raises(ModelError, match=message):
-            open_engine(student_checkpoint, engine, precision="bf16")  # type: ignore[arg-type]  # a literal
+            open_engine(student_checkpoint, engine, precision="bf16")
     with pytest.raises(ModelError, match="the onnxruntime engine computes in fp32, not in fp16"):
         open_engine(student_onnx, precision="fp16")
     with pytest.raises(ValueError, match="precision must be one of auto, bf16, fp16, fp32, got 'int8'"):

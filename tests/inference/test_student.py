@@ -30,6 +30,7 @@ LIMITS = [4.0, 5.0, 60.0, 3.0]
 CONDITION = (1.5, 2.0, 20.0, 1.25)
 SIZES = ((1, 1), (3, 50), (37, 29), (64, 64), (101, 77))
 RGB, RGB16 = PixelFormat(), PixelFormat(bits=16)
+SaveAware = Callable[..., AwareStudent]
 Compile = Callable[[Layers, PixelFormat], Run]
 ENGINES: dict[str, Compile] = {
     "openvino": lambda layers, pixels: openvino_student.compile_student(layers, pixels, "fp32", 1),
@@ -37,32 +38,24 @@ ENGINES: dict[str, Compile] = {
 }
 
 
-def make(path: Path, arguments: dict[str, Any], seed: int = 0) -> tuple[Student, PixelStudent]:
-    """A student whose weights visibly change a picture, and the same in torch, folded."""
-    torch.manual_seed(seed)
-    aware = {**arguments, "condition_limits": LIMITS}
-    net = AwareStudent(**aware)
-    with torch.no_grad():
-        net.tail.weight.normal_(std=0.04)
-        net.tail.bias.normal_(std=0.02)
-        net.modulation.body[-1].weight.normal_(std=0.05)
-        for i in range(net.depth - 1):
-            net.body[2 * i + 1].weight.uniform_(-0.2, 0.4)
-    config = {"_target_": "sharpkd.nets.aware_student.AwareStudent", **aware}
-    save_weights(path, config, net.state_dict(), {})
-    return Student.read(path), net.eval().fold(torch.tensor(CONDITION))
-
-
 @pytest.fixture(scope="module", params=sorted(SHAPES))
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """A student of each shape that ships, and the torch net that it is to be."""
-    return make(tmp_path_factory.mktemp("pair") / "s.safetensors", SHAPES[request.param])
+def pair(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, save_aware: SaveAware
+) -> tuple[Student, PixelStudent]:
+    """A student of each shape that ships, and the torch net that it is to be, folded."""
+    path = tmp_path_factory.mktemp("pair") / "s.safetensors"
+    net = save_aware(path, LIMITS, **SHAPES[request.param])
+    return Student.read(path), net.fold(torch.tensor(CONDITION))
 
 
 @pytest.fixture(scope="module")
-def luma_pair(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def luma_pair(
+    tmp_path_factory: pytest.TempPathFactory, save_aware: SaveAware
+) -> tuple[Student, PixelStudent]:
     """The same of "fast"."""
-    return make(tmp_path_factory.mktemp("luma") / "s.safetensors", SHAPES["fast"])
+    path = tmp_path_factory.mktemp("luma") / "s.safetensors"
+    net = save_aware(path, LIMITS, **SHAPES["fast"])
+    return Student.read(path), net.fold(torch.tensor(CONDITION))
 
 
 def _photo(height: int, width: int) -> NDArray[np.uint8]:
