@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sharpkd.inference.blur import weights_folder
 from sharpkd.inference.errors import ModelError
+
+if TYPE_CHECKING:
+    from sharpkd.inference.sharpener import Sharpener
 
 MADE_FOR = {
     "fast": "video: the least work a pixel, luma alone",
@@ -50,6 +54,29 @@ def packaged_models(folder: Path | None = None) -> list[PackagedModel]:
                 PackagedModel(name, path, made_for, path.stat().st_size, card if card.is_file() else None)
             )
     return found
+
+
+def model_rows(sharpener: Sharpener) -> dict[str, str]:
+    """What there is to tell about an open model: name -> text, in the order to show them."""
+    about = sharpener.info
+    arguments = ", ".join(f"{key}={value}" for key, value in about.args.items())
+    field = about.receptive_field
+    packaged = {one.path: one for one in packaged_models()}.get(about.path)
+    rows = {
+        "net": f"{about.net}({arguments})",
+        "engine": sharpener.engine,
+        "precision": sharpener.precision,
+        "blur": "measured in each picture" if sharpener.is_aware else "not told (a blind net)",
+        "sha256": about.sha256,
+        "size": f"{about.path.stat().st_size:,} bytes",
+        "receptive field": "the whole picture" if field is None else f"{field} px",
+        "stride": f"{about.stride} px",
+        "scale": f"x{about.scale}",
+    }
+    if packaged is not None:
+        rows |= {"made for": packaged.made_for}
+        rows |= {} if packaged.card is None else {"model card": str(packaged.card)}
+    return rows | {key: str(value) for key, value in about.metadata.items()}
 
 
 def model_path(model: Path | str, folder: Path | None = None) -> Path:

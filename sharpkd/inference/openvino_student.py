@@ -2,10 +2,10 @@
 
 Folding costs a compilation for every condition. In milliseconds of the processor (bf16, one thread, RGB of
 512x512 pixels) for the shapes of "fast", "balanced" and "quality", a graph of constants compiles in 30, 44
-and 42 and runs in 14.4, 27.4 and 150. With the weights as inputs of one graph, which is compiled once, it runs in
-17.6, 28.6 and 151; with scale and shift as inputs after every layer in 17.4, 30.4 and 189. The constants win
-where speed matters most, in video with "fast", where a compilation serves a whole scene; for a single picture
-there is one compilation in any case. ``python benchmarks/inference/compilation.py`` repeats it.
+and 42 and runs in 14.4, 27.4 and 150. With the weights as inputs of one graph, compiled once, it runs
+in 17.6, 28.6 and 151; with scale and shift as inputs after every layer in 17.4, 30.4 and 189. The constants
+win where speed matters most, in video with "fast", where a compilation serves a whole scene; for a single
+picture there is one compilation in any case. ``python benchmarks/inference/compilation.py`` repeats it.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from sharpkd.inference import sharpener as module
 from sharpkd.inference.engine import EngineName
 from sharpkd.inference.errors import ModelError
 from sharpkd.inference.image_io import Picture
-from sharpkd.inference.models import MADE_FOR, model_path, packaged_models
+from sharpkd.inference.models import MADE_FOR, model_path, model_rows, packaged_models
 from sharpkd.inference.sharpener import Sharpener
 
 Pixels = NDArray[Any]
@@ -260,6 +260,25 @@ def test_names_stand_for_packaged_weights(tmp_path: Path, aware_checkpoint: Path
     assert model_path("other/fast") == Path("other/fast")
     with pytest.raises(ModelError, match=re.escape("(packaged students: fast, balanced)")):
         model_path("quality", tmp_path)
+
+
+def test_what_there_is_to_tell_about_a_model(
+    tmp_path: Path, aware_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = aware_checkpoint.stat().st_size
+    rows = model_rows(Sharpener(aware_checkpoint, precision="fp32"))
+    assert rows["net"].startswith(
+        "sharpkd.nets.aware_student.AwareStudent(condition_limits=[4.0, 5.0], depth=3"
+    )
+    assert (rows["engine"], rows["precision"], rows["size"]) == ("openvino", "fp32", f"{size:,} bytes")
+    assert (rows["blur"], rows["receptive field"]) == ("measured in each picture", "31 px")
+    assert "made for" not in rows
+    fast = tmp_path / "fast.safetensors"
+    fast.write_bytes(aware_checkpoint.read_bytes())
+    (tmp_path / "fast.md").write_text("# fast", encoding="utf-8")
+    monkeypatch.setattr("sharpkd.inference.models.weights_folder", lambda: tmp_path)
+    rows = model_rows(Sharpener("fast"))
+    assert (rows["made for"], rows["model card"]) == (MADE_FOR["fast"], str(tmp_path / "fast.md"))
 
 
 def test_the_examples_run(aware_checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
