@@ -1,8 +1,8 @@
 """What folding costs under OpenVINO: ``python benchmarks/inference/compilation.py``.
 
 Three ways to serve an image's condition with one student: weights as constants of a graph that is compiled
-for every image; weights as inputs of one graph; scale and shift as inputs after every layer of one graph. Times
-are of the process on one thread, not of the clock, so that other work on the machine counts less.
+for every image; weights as inputs of one graph; scale and shift as inputs after every layer of one graph.
+Times are of the process on one thread, not of the clock, so that other work on the machine counts less.
 """
 
 from __future__ import annotations

@@ -20,8 +20,18 @@ class EngineChoice(StrEnum):
     """What runs the net."""
 
     auto = "auto"
+    openvino = "openvino"
     onnxruntime = "onnxruntime"
     torch = "torch"
+
+
+class PrecisionChoice(StrEnum):
+    """What pictures of 8 bits are computed in."""
+
+    auto = "auto"
+    bf16 = "bf16"
+    fp16 = "fp16"
+    fp32 = "fp32"
 
 
 app = typer.Typer(
@@ -46,7 +56,8 @@ def sharpen(
         ),
     ] = None,
     model: Annotated[
-        Path | None, typer.Option("--model", help="An .onnx, .safetensors or .ckpt file.", metavar="PATH")
+        Path | None,
+        typer.Option("--model", help="fast, balanced, quality, or a model file.", metavar="NAME|PATH"),
     ] = None,
     strength: Annotated[
         float,
@@ -54,8 +65,12 @@ def sharpen(
     ] = 1.0,
     engine: Annotated[
         EngineChoice,
-        typer.Option(metavar="NAME", help="auto (by the model's suffix), onnxruntime or torch."),
+        typer.Option(metavar="NAME", help="auto (the fastest for the model), openvino, onnxruntime, torch."),
     ] = EngineChoice.auto,
+    precision: Annotated[
+        PrecisionChoice,
+        typer.Option(metavar="NAME", help="auto (the processor's fastest), bf16, fp16 or fp32."),
+    ] = PrecisionChoice.auto,
     tile: Annotated[
         int | None, typer.Option(min=0, metavar="PIXELS", help="Side of a tile; 0: all at once.")
     ] = None,
@@ -92,7 +107,7 @@ def sharpen(
         bool, typer.Option("--json", help="One line of JSON for each input on stdout.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Say what was done to each input.")
+        bool, typer.Option("-v", "--verbose", help="Tell of each result, and the measured blur.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what failed.")] = False,
 ) -> None:
@@ -113,42 +128,44 @@ def sharpen(
         stop("--json and the picture would both go to stdout: give a file with -o")
     if work[0].target == STREAM and sys.stdout.isatty():
         stop("stdout is a terminal: give a file with -o, or redirect it")
-    sharpener = _open(model, engine, tile)
+    sharpener = _open(model, engine, tile, precision)
     if not sharpener.tiles_are_exact and not quiet:
         say(f"{sharpener.info.path.name} looks at the whole picture: tiles change its result")
-    settings = Settings(strength, quality, kind, overwrite, skip_existing)
+    settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
     if run(work, sharpener, settings, jobs, Voice(verbose, quiet, as_json)):
         raise typer.Exit(SOME_FAILED)
 
 
 @app.command()
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="An .onnx, .safetensors or .ckpt file.")],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="fast, balanced, quality, or a model file.")],
 ) -> None:
     """Tell what a model file holds."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    sharpener = _open(model, EngineChoice.auto, None)
-    about = sharpener.info
-    arguments = ", ".join(f"{key}={value}" for key, value in about.args.items())
-    field = about.receptive_field
-    rows = {
-        "net": f"{about.net}({arguments})",
-        "engine": sharpener.engine,
-        "sha256": about.sha256,
-        "receptive field": "the whole picture" if field is None else f"{field} px",
-        "stride": f"{about.stride} px",
-        "scale": f"x{about.scale}",
-        **{key: str(value) for key, value in about.metadata.items()},
-    }
+    from sharpkd.inference.models import model_rows
+
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in rows.items():
+    for name, value in model_rows(_open(model, EngineChoice.auto, None)).items():
         table.add_row(name, Text(value))
     Console().print(table)
+
+
+@app.command()
+def models() -> None:
+    """List the students that come with the package."""
+    from sharpkd.inference.models import packaged_models
+
+    found = packaged_models()
+    for one in found:
+        card = "" if one.card is None else f", {one.card}"
+        typer.echo(f"{one.name}: {one.made_for}; {one.bytes:,} bytes{card}")
+    if not found:
+        typer.echo("no student comes with this package: give a file with --model")
 
 
 def main() -> None:
@@ -164,13 +181,18 @@ def main() -> None:
         raise
 
 
-def _open(model: Path | None, engine: EngineChoice, tile: int | None) -> Sharpener:
+def _open(
+    model: Path | None,
+    engine: EngineChoice,
+    tile: int | None,
+    precision: PrecisionChoice = PrecisionChoice.auto,
+) -> Sharpener:
     from sharpkd.inference.engine import HOW_TO_GET_A_MODEL, ModelError
     from sharpkd.inference.sharpener import Sharpener
 
     if model is None:
         stop(f"no model given (--model PATH): {HOW_TO_GET_A_MODEL}")
     try:
-        return Sharpener(model, engine.value, tile)
+        return Sharpener(model, engine.value, tile, precision=precision.value)
     except ModelError as error:
         stop(str(error))

@@ -33,6 +33,7 @@ class Outcome:
         size: width and height of the result in pixels, or None.
         notes: what could not be kept, one sentence each.
         error: one line where it failed, with the file's name, else None.
+        measured: what was found to have been done to it, where that was asked for.
     """
 
     source: Path
@@ -42,6 +43,7 @@ class Outcome:
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
+    measured: str | None = None
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -82,6 +84,8 @@ class Voice:
             return
         if self.quiet:
             return
+        if outcome.measured is not None:
+            say(f"{outcome.source}: {outcome.measured}")
         if outcome.output is not None and (self.verbose or console().is_terminal):
             details = (
                 ""

@@ -40,6 +40,7 @@ class Settings:
         format: of what goes to standard output; None: the input's.
         overwrite: existing files are replaced.
         skip_existing: existing results are left as they are, and their inputs unread.
+        measure: tell the blur that is measured.
     """
 
     strength: float = 1.0
@@ -47,6 +48,7 @@ class Settings:
     format: str | None = None
     overwrite: bool = False
     skip_existing: bool = False
+    measure: bool = False
 
 
 class Stopped(BaseException):
@@ -192,6 +194,10 @@ def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile
     if existing and not settings.overwrite:
         _refuse(job.source, existing[0])
     before = _read(job.source)
+    measured = None
+    if settings.measure:
+        blind = "" if sharpener.is_aware else " (the net is blind)"
+        measured = f"{sharpener.measure(before.pictures[0].pixels)}{blind}"
     after = sharpened(before, sharpener, settings.strength, on_tile)
     on_tile(1, 1)  # the last chance to stop before something is written
     notes = [*before.notes]
@@ -209,6 +215,7 @@ def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile
         time.monotonic() - started,
         (width, height),
         tuple(dict.fromkeys(notes)),
+        measured=measured,
     )
 
 

@@ -14,6 +14,7 @@ from PIL import Image
 from typer.testing import CliRunner, Result
 
 from sharpkd.cli import app
+from sharpkd.inference.models import MADE_FOR
 from sharpkd.inference.sharpener import Sharpener
 
 
@@ -59,7 +60,7 @@ def test_torch_engine_strength_and_tile(photo: Path, student_checkpoint: Path, t
     output = tmp_path / "out" / "new.png"
     options = ("--model", student_checkpoint, "--engine", "torch", "--strength", 0.5, "--tile", 16)
     assert _run("sharpen", photo, "-o", output, *options).exit_code == 0
-    expected = Sharpener(student_checkpoint)(_pixels(photo), 0.5).astype(int)
+    expected = Sharpener(student_checkpoint, precision="fp32")(_pixels(photo), 0.5).astype(int)
     assert np.abs(_pixels(output) - expected).max() <= 1
     assert np.abs(expected - _pixels(photo)).max() > 5
 
@@ -130,7 +131,13 @@ def test_usage_errors(photo: Path, student_onnx: Path, tmp_path: Path) -> None:
     target = tmp_path / "o" / "photo.png"
     line = f"{photo} and {twin} would both be written to {target}: sharpen them one by one"
     _fails(2, line, "sharpen", photo, twin, "-o", tmp_path / "o", *model)
-    for bad in (("--strength", "3"), ("--tile", "-1"), ("--engine", "abacus"), ("--nonsense",)):
+    for bad in (
+        ("--strength", "3"),
+        ("--tile", "-1"),
+        ("--engine", "abacus"),
+        ("--precision", "int8"),
+        ("--nonsense",),
+    ):
         assert _run("sharpen", photo, *model, *bad).exit_code == 2
 
 
@@ -148,7 +155,7 @@ def test_a_note_where_tiles_change_the_result(photo: Path, tmp_path: Path) -> No
 
 
 def test_info_tells_the_net(student_onnx: Path, student_checkpoint: Path) -> None:
-    for model, engine in ((student_onnx, "onnxruntime"), (student_checkpoint, "torch")):
+    for model, engine in ((student_onnx, "onnxruntime"), (student_checkpoint, "openvino")):
         result = _run("info", model)
         assert result.exit_code == 0
         text = re.sub(r"\s+", " ", result.stdout)
@@ -160,6 +167,32 @@ def test_info_tells_the_net(student_onnx: Path, student_checkpoint: Path) -> Non
         ):
             assert part in text
     _fails(2, "model none.onnx does not exist", "info", "none.onnx")
+
+
+def test_models_and_names(
+    photo: Path, student_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sharpkd.inference.models.weights_folder", lambda: tmp_path)
+    assert _run("models").stdout == "no student comes with this package: give a file with --model\n"
+    line = "the weights 'fast' are not in this package (packaged students: none); give the path of a model"
+    _fails(2, line, "sharpen", photo, "--model", "fast")
+    weights = tmp_path / "fast.safetensors"
+    weights.write_bytes(student_checkpoint.read_bytes())
+    size = weights.stat().st_size
+    assert _run("models").stdout == f"fast: {MADE_FOR['fast']}; {size:,} bytes\n"
+    assert _run("sharpen", photo, "--model", "fast", "--precision", "fp32").exit_code == 0
+    expected = Sharpener(student_checkpoint, precision="fp32")(_pixels(photo))
+    np.testing.assert_array_equal(_pixels(photo.with_name("photo_sharp.png")), expected)
+    line = "the onnxruntime engine computes in fp32, not in bf16"
+    _fails(2, line, "sharpen", photo, "--model", "fast", "--engine", "onnxruntime", "--precision", "bf16")
+
+
+def test_verbose_tells_the_blur(photo: Path, student_checkpoint: Path) -> None:
+    result = _run("sharpen", photo, "--model", student_checkpoint, "-v")
+    estimate = Sharpener(student_checkpoint).measure(_pixels(photo))
+    assert result.exit_code == 0
+    assert result.stderr.startswith(f"{photo}: {estimate} (the net is blind)\n{photo} -> ")
+    assert str(estimate).startswith("sigma ")
 
 
 def test_script_and_module_are_the_same_command() -> None:
