@@ -152,4 +152,5 @@ def weights_folder() -> Path:
 
 
 def _silu(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return values / (1 + np.exp(-values))
+    # the usual form overflows far below 0
+    return values * (1 + np.tanh(values / 2)) / 2

@@ -25,8 +25,8 @@ from sharpkd.inference.tiling import run_tiled
 
 DEFAULT_TILE = 1024
 MAX_STRENGTH = 2.0
-MOST_PREPARED = 8
-"""So many nets, each for one condition, strength and pixel format, are kept ready."""
+MOST_PREPARED = 2
+"""So many nets, each for one condition, strength and pixel format, are kept ready, with their memory."""
 CAUTIOUS = "cautious"
 """Key of a weight file's metadata: how many standard deviations are taken off the measured sigma."""
 

@@ -184,7 +184,7 @@ class Student:
         arrays = self.file.arrays
         share = np.clip(condition / np.array(self.limits, np.float32), 0, 1)
         read = arrays["modulation.body.0.weight"] @ (2 * share - 1) + arrays["modulation.body.0.bias"]
-        units = read / (1 + np.exp(-read))
+        units = read * (1 + np.tanh(read / 2)) / 2  # SiLU, without its overflow
         told = arrays["modulation.body.2.weight"] @ units + arrays["modulation.body.2.bias"]
         scale, shift = told.reshape(self.depth - 1, 2, self.width).transpose(1, 0, 2)
         return 1 + scale, shift

@@ -180,7 +180,7 @@ def test_threads_share_a_sharpener(
     engine: EngineName, aware_checkpoint: Path, blurred: Pixels, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Fewer than there are tasks, so that nets are made and dropped meanwhile.
-    monkeypatch.setattr(module, "MOST_PREPARED", 2)
+    monkeypatch.setattr(module, "MOST_PREPARED", 1)
     sharpen = Sharpener(aware_checkpoint, engine, 64, 1)
     images = [np.ascontiguousarray(np.roll(blurred, 31 * i, axis=i % 2)[: 100 + 7 * i]) for i in range(3)]
     jobs = [(image, strength) for image in images for strength in (0.5, 1.0)]
