@@ -9,11 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpkd.cli.console import INTERRUPTED, SOME_FAILED, Voice, say, stop
+from sharpkd.cli.console import INTERRUPTED, SOME_FAILED, Voice, console, say, stop
 from sharpkd.cli.plan import STREAM, Naming, UsageError, plan
 
 if TYPE_CHECKING:
     from sharpkd.inference.sharpener import Sharpener
+
+
+VIDEO = "Videos"
+"""The panel of --help that holds the options of videos."""
 
 
 class EngineChoice(StrEnum):
@@ -110,10 +114,28 @@ def sharpen(
         bool, typer.Option("-v", "--verbose", help="Tell of each result, and the measured blur.")
     ] = False,
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what failed.")] = False,
+    codec: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Encoder, such as libx265.", rich_help_panel=VIDEO),
+    ] = None,
+    crf: Annotated[
+        float | None, typer.Option(metavar="N", help="Quality; less is finer.", rich_help_panel=VIDEO)
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The encoder's.", rich_help_panel=VIDEO)
+    ] = None,
+    start: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="From here on.", rich_help_panel=VIDEO)
+    ] = None,
+    end: Annotated[
+        float | None, typer.Option(metavar="SECONDS", help="Up to here.", rich_help_panel=VIDEO)
+    ] = None,
 ) -> None:
-    """Sharpen pictures: sharpkd sharpen photo.jpg --model student.onnx"""
+    """Sharpen pictures and videos: sharpkd sharpen photo.jpg --model student.onnx"""
     from sharpkd.cli.run import Settings, run
     from sharpkd.inference.image_io import READ_SUFFIXES
+    from sharpkd.inference.video.command import sharpen_videos
+    from sharpkd.inference.video.files import FORMAT_OF_SUFFIX, is_video
 
     if overwrite and skip_existing:
         stop("--overwrite and --skip-existing contradict each other")
@@ -121,9 +143,13 @@ def sharpen(
         stop("--verbose and --quiet contradict each other")
     kind = None if file_format is None else file_format.lower().lstrip(".")
     try:
-        work = plan(inputs, output, Naming(suffix, kind, compare), READ_SUFFIXES)
+        work = plan(inputs, output, Naming(suffix, kind, compare), (*READ_SUFFIXES, *FORMAT_OF_SUFFIX))
     except UsageError as error:
         stop(str(error))
+    pictures, videos = ([job for job in work if is_video(job.source) == asked] for asked in (False, True))
+    for option, given in (("--format", kind), ("--compare", compare), ("--json", as_json)):
+        if videos and given:
+            stop(f"{option} is for pictures, and {videos[0].source} is a video: leave one of them out")
     if work[0].target == STREAM and as_json:
         stop("--json and the picture would both go to stdout: give a file with -o")
     if work[0].target == STREAM and sys.stdout.isatty():
@@ -132,7 +158,19 @@ def sharpen(
     if not sharpener.tiles_are_exact and not quiet:
         say(f"{sharpener.info.path.name} looks at the whole picture: tiles change its result")
     settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
-    if run(work, sharpener, settings, jobs, Voice(verbose, quiet, as_json)):
+    failed = run(pictures, sharpener, settings, jobs, Voice(verbose, quiet, as_json)) if pictures else 0
+    failed += sharpen_videos(
+        [(job.source, job.target) for job in videos if not (skip_existing and job.target.exists())],
+        lambda image: sharpener(image, strength),
+        console(),
+        codec=codec,
+        crf=crf,
+        preset=preset,
+        start=start,
+        end=end,
+        overwrite=overwrite,
+    )
+    if failed:
         raise typer.Exit(SOME_FAILED)
 
 
