@@ -37,7 +37,9 @@ WHILE_OPENING = (
     "def opening(self, *a):\n    os.write(1, b'now\\n'); time.sleep(600)\nSharpener.__init__ = opening\n"
 )
 MAIN = (
-    "import os, sys, time\n"
+    "import os, signal, sys, time\n"
+    # Who starts the tests in the background may have had Ctrl-C ignored.
+    "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
     "from sharpkd.cli import main, run\n"
     "from sharpkd.inference.sharpener import Sharpener\n"
     "%s"
