@@ -16,10 +16,6 @@ if TYPE_CHECKING:
     from sharpkd.inference.sharpener import Sharpener
 
 
-VIDEO = "Videos"
-"""The panel of --help that holds the options of videos."""
-
-
 class EngineChoice(StrEnum):
     """What runs the net."""
 
@@ -116,20 +112,16 @@ def sharpen(
     quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what failed.")] = False,
     codec: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Encoder, such as libx265.", rich_help_panel=VIDEO),
+        typer.Option(metavar="NAME", help="Of a video: encoder, such as libx265."),
     ] = None,
     crf: Annotated[
-        float | None, typer.Option(metavar="N", help="Quality; less is finer.", rich_help_panel=VIDEO)
+        float | None, typer.Option(metavar="N", help="Of a video: quality; less is finer.")
     ] = None,
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The encoder's.", rich_help_panel=VIDEO)
+        str | None, typer.Option(metavar="NAME", help="Of a video: the encoder's, such as fast.")
     ] = None,
-    start: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="From here on.", rich_help_panel=VIDEO)
-    ] = None,
-    end: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Up to here.", rich_help_panel=VIDEO)
-    ] = None,
+    start: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: from here on.")] = None,
+    end: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: up to here.")] = None,
 ) -> None:
     """Sharpen pictures and videos: sharpkd sharpen photo.jpg --model student.onnx"""
     from sharpkd.cli.run import Settings, run

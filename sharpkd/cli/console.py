@@ -59,6 +59,12 @@ class Outcome:
             fields["compare"] = str(self.compare)
         return json.dumps(fields, ensure_ascii=False)
 
+    def details(self) -> str:
+        """Size, time and what was found, in brackets, for the line that tells of the result."""
+        known = [] if self.size is None else [f"{self.size[0]}x{self.size[1]}, {self.seconds:.2f} s"]
+        known += [] if self.measured is None else [self.measured]
+        return f" ({'; '.join(known)})" if known else ""
+
 
 @dataclass(frozen=True)
 class Voice:
@@ -84,15 +90,8 @@ class Voice:
             return
         if self.quiet:
             return
-        if outcome.measured is not None:
-            say(f"{outcome.source}: {outcome.measured}")
         if outcome.output is not None and (self.verbose or console().is_terminal):
-            details = (
-                ""
-                if outcome.size is None
-                else f" ({outcome.size[0]}x{outcome.size[1]}, {outcome.seconds:.2f} s)"
-            )
-            say(f"{outcome.source} -> {outcome.output}{details if self.verbose else ''}")
+            say(f"{outcome.source} -> {outcome.output}{outcome.details() if self.verbose else ''}")
         for note in outcome.notes:
             say(f"{outcome.source}: note: {note}")
 

@@ -196,7 +196,7 @@ def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile
     before = _read(job.source)
     measured = None
     if settings.measure:
-        blind = "" if sharpener.is_aware else " (the net is blind)"
+        blind = "" if sharpener.is_aware else ", the net is blind"
         measured = f"{sharpener.measure(before.pictures[0].pixels)}{blind}"
     after = sharpened(before, sharpener, settings.strength, on_tile)
     on_tile(1, 1)  # the last chance to stop before something is written

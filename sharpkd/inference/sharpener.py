@@ -60,7 +60,7 @@ class Sharpener:
         >>> sharpen = Sharpener("balanced")
         >>> photo = np.zeros((90, 120, 3), np.uint8)
         >>> print(sharpen.measure(photo))  # all black: there is no blur to be seen
-        sigma 0.00 ± 2.00, noise 0.00 ± 2.50
+        sigma 0.00 ± 2.00, noise 0.00 ± 2.50, compression 0.00 ± 1.00, reduction 0.00 ± 1.50
         >>> sharpen(photo, strength=0.8).shape
         (90, 120, 3)
         >>> sharpen(Image.fromarray(photo), sigma=1.6).size

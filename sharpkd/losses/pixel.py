@@ -49,3 +49,28 @@ class MSELoss(nn.Module):
     def forward(self, output: Tensor, sharp: Tensor) -> Tensor:
         """``(N, C, H, W)`` twice, [0, 1] -> scalar."""
         return _difference(output, sharp).square().mean()
+
+
+class PSNRLoss(nn.Module):
+    """PSNR to be raised, in decibels and negated: ``mean over images of 10 log10(mse + ε²)``, below 0.
+
+    An image that is almost right counts as much as one that cannot be: a tenth of its error less is the same
+    gain. NAFNet is trained with it (Chen et al., Simple baselines for image restoration, ECCV 2022).
+
+    Args:
+        epsilon: root mean squared error below which nothing more is gained, in units of the image ([0, 1]).
+
+    Raises:
+        ValueError: epsilon is not a positive number.
+    """
+
+    def __init__(self, epsilon: float = 1e-3) -> None:
+        super().__init__()
+        if not (math.isfinite(epsilon) and epsilon > 0):
+            raise ValueError(f"loss.pixel.epsilon must be a positive number, got {epsilon}")
+        self.epsilon = epsilon
+
+    def forward(self, output: Tensor, sharp: Tensor) -> Tensor:
+        """``(N, C, H, W)`` twice, [0, 1] -> scalar."""
+        squared = _difference(output, sharp).square().flatten(1).mean(1)
+        return 10 * (squared + self.epsilon**2).log10().mean()

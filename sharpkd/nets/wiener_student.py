@@ -23,6 +23,8 @@ NOISE_TO_SIGNAL = (1e-4, 3e-4, 3e-5)
 """Where the learnt ratios start; further filters start at the first."""
 SPECTRUM = 200.0
 """The ratio grows as 1 + 200 f² with the frequency f in cycles per pixel: images have less signal there."""
+ROUNDING = 0.3
+"""8-bit levels. Noise of so much, which rounding brings (1 / sqrt(12) levels), doubles the ratio."""
 CALM = 0.25
 """Square pixels. Below half a pixel of blur the ratio falls to 0, and the filter becomes the identity."""
 
@@ -35,7 +37,8 @@ class WienerStudent(AwareStudent):
 
         H = (1 + n) G / (G² + n (1 + 200 f²)),  G = exp(-2 π² σ² f²)
 
-    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25).
+    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25),
+    and where noise is told beside sigma times 1 + (noise / 0.3)²: its variance beside that of rounding.
     There are several, each with a ratio of its own: the smaller it is, the more detail, and the more ringing
     where sigma is wrong. Their kernels are cut to ``taps`` pixels, tapered, and sum to 1. The details that
     they add (filtered image less image) go into the first convolution beside the image, the first filter's
@@ -102,7 +105,10 @@ class WienerStudent(AwareStudent):
         share = (condition / self.modulation.limits).clamp(0, 1)
         ratio = self.ratio((2 * share - 1).to(self.tail.weight)).float().exp()
         sigma_squared = condition[:, :1].float().square()
-        ratio = (ratio * sigma_squared / (sigma_squared + CALM))[..., None, None]
+        ratio = ratio * sigma_squared / (sigma_squared + CALM)
+        if self.condition_size > 1:
+            ratio = ratio * (1 + (condition[:, 1:2].float() / ROUNDING).square())
+        ratio = ratio[..., None, None]
         blur = torch.exp(-2 * math.pi**2 * sigma_squared[..., None, None] * f_squared)
         return (1 + ratio) * blur / (blur.square() + ratio * (1 + SPECTRUM * f_squared))
 

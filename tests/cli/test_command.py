@@ -191,7 +191,8 @@ def test_verbose_tells_the_blur(photo: Path, student_checkpoint: Path) -> None:
     result = _run("sharpen", photo, "--model", student_checkpoint, "-v")
     estimate = Sharpener(student_checkpoint).measure(_pixels(photo))
     assert result.exit_code == 0
-    assert result.stderr.startswith(f"{photo}: {estimate} (the net is blind)\n{photo} -> ")
+    assert result.stderr.startswith(f"{photo} -> {photo.with_name('photo_sharp.png')} (")
+    assert result.stderr.endswith(f" s; {estimate}, the net is blind)\n")
     assert str(estimate).startswith("sigma ")
 
 

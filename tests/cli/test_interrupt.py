@@ -34,7 +34,9 @@ WHILE_WRITING = (
     "run.PATIENCE = 0.2\n"
 )
 WHILE_OPENING = (
-    "def opening(self, *a):\n    os.write(1, b'now\\n'); time.sleep(600)\nSharpener.__init__ = opening\n"
+    "def opening(self, *a, **settings):\n"
+    "    os.write(1, b'now\\n'); time.sleep(600)\n"
+    "Sharpener.__init__ = opening\n"
 )
 MAIN = (
     "import os, signal, sys, time\n"

@@ -115,9 +115,12 @@ def test_four_conditions(tmp_path: Path, save_aware: SaveAware, blurred: Pixels)
     assert list(estimate.names) == names
     expected = _expected(path, blurred, torch.from_numpy(estimate.values))
     assert np.abs(sharpen(blurred) - expected).max() <= 0.51
+    arguments |= {"conditions": names[:2], "largest": [4.0, 5.0]}
+    few = tmp_path / "two.safetensors"
+    save_weights(few, target | arguments, BlurEstimator(**arguments).state_dict(), {})
     message = r"net\.safetensors is told 4 numbers, but the estimate has sigma, noise"
     with pytest.raises(ModelError, match=message):
-        Sharpener(path)(blurred)
+        Sharpener(path, estimator=few)(blurred)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "auto"])

@@ -5,10 +5,11 @@ import statistics
 
 import pytest
 import torch
+from skimage.metrics import peak_signal_noise_ratio
 from torch import Tensor, nn
 from torch.nn.functional import l1_loss, mse_loss
 
-from sharpkd.losses.pixel import CharbonnierLoss, L1Loss, MSELoss
+from sharpkd.losses.pixel import CharbonnierLoss, L1Loss, MSELoss, PSNRLoss
 from sharpkd.losses.ssim import SSIMLoss
 
 
@@ -36,13 +37,27 @@ def test_charbonnier_has_a_gradient_where_nothing_differs() -> None:
     assert image.grad.abs().max() == 0
 
 
+def test_psnr_is_scikit_images_of_each_image(pair: tuple[Tensor, Tensor]) -> None:
+    output, sharp = pair
+    output[1] = sharp[1] + 0.01 * output[1]
+    each = [
+        peak_signal_noise_ratio(b.numpy(), a.numpy(), data_range=1)
+        for a, b in zip(output, sharp, strict=True)
+    ]
+    assert each[1] > each[0] + 20
+    assert -PSNRLoss(epsilon=1e-6)(output, sharp).item() == pytest.approx(statistics.mean(each), abs=1e-3)
+    # an image that is right is worth 20 log10(1 / epsilon)
+    assert -PSNRLoss(epsilon=1e-3)(sharp, sharp).item() == pytest.approx(60)
+
+
 @pytest.mark.parametrize("epsilon", [0.0, -1.0, float("nan"), float("inf")])
-def test_charbonnier_needs_a_positive_epsilon(epsilon: float) -> None:
+@pytest.mark.parametrize("loss", [CharbonnierLoss, PSNRLoss])
+def test_epsilon_must_be_positive(loss: type[CharbonnierLoss | PSNRLoss], epsilon: float) -> None:
     with pytest.raises(ValueError, match="epsilon must be a positive number, got"):
-        CharbonnierLoss(epsilon)
+        loss(epsilon)
 
 
-@pytest.mark.parametrize("loss", [L1Loss(), CharbonnierLoss(), MSELoss(), SSIMLoss(window=5)])
+@pytest.mark.parametrize("loss", [L1Loss(), CharbonnierLoss(), MSELoss(), PSNRLoss(), SSIMLoss(window=5)])
 class TestEveryTerm:
     def test_gradient(self, loss: nn.Module) -> None:
         generator = torch.Generator().manual_seed(2)

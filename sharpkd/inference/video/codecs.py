@@ -29,7 +29,9 @@ X26X_PRESETS = (
 )
 PRESETS = {"libx264": X26X_PRESETS, "libx265": X26X_PRESETS}
 FIXED_OPTIONS = {
-    "libx265": {"x265-params": "log-level=error"},
+    # without frames out of order: with them x265 gives the first packets a decoding time that it has not
+    # computed, and muxers refuse it, depending on what lay in memory
+    "libx265": {"x265-params": "log-level=error:bframes=0"},
     "libvpx": {"deadline": "good", "cpu-used": "4"},
     "libvpx-vp9": {"deadline": "good", "cpu-used": "4", "row-mt": "1"},
 }

@@ -124,7 +124,7 @@ def test_hdr_keeps_its_colours_and_what_else_is_lost_is_a_note(
         tmp_path / "in.mkv",
         codec="libx265",
         pixel_format="yuv420p10le",
-        options={"x265-params": f"log-level=none:master-display={light}:max-cll=1000,400"},
+        options={"x265-params": f"log-level=none:bframes=0:master-display={light}:max-cll=1000,400"},
         tags={"color_range": 1, "colorspace": 9, "color_primaries": 9, "color_trc": 16},
         pts=(0, 40),
     )
@@ -148,7 +148,7 @@ def test_hdr_keeps_its_colours_and_what_else_is_lost_is_a_note(
 def test_the_kind_of_codec_and_the_bits_stay(
     name: str, codec: str, pixel_format: str, tmp_path: Path, make_clip: Any, look: Any
 ) -> None:
-    options = {"x265-params": "log-level=none"} if codec == "libx265" else {}
+    options = {"x265-params": "log-level=none:bframes=0"} if codec == "libx265" else {}
     source = make_clip(
         tmp_path / name, codec=codec, pixel_format=pixel_format, options=options, pts=(0, 40, 80)
     )
@@ -158,3 +158,12 @@ def test_the_kind_of_codec_and_the_bits_stay(
     old, new = look(source), look(target)
     assert new.frames[0].format.name == pixel_format
     assert new.times == old.times
+
+
+def test_x265_reorders_no_frames(tmp_path: Path, make_clip: Any) -> None:
+    source = make_clip(tmp_path / "in.mp4", codec="libx264")
+    sharpen_video(source, tmp_path / "out.mp4", lambda image: image, codec="libx265", preset="ultrafast")
+    with av.open(str(tmp_path / "out.mp4")) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    assert len(packets) == 8
+    assert [packet.dts for packet in packets] == [packet.pts for packet in packets]

@@ -119,6 +119,8 @@ def test_an_answer_of_another_shape_or_type_is_refused(tmp_path: Path, make_clip
 CHILD = """
 import os, signal, sys, time
 from sharpkd.inference.video.sharpen import sharpen_video
+# who starts the tests in the background may have had Ctrl-C ignored
+signal.signal(signal.SIGINT, signal.default_int_handler)
 count = 0
 def restore(image):
     global count
