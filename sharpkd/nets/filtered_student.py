@@ -81,12 +81,31 @@ class FilteredStudent(PixelStudent):
         return self.add_residual(image + added, self.body(F.pixel_unshuffle(shown, self.unshuffle)))
 
     def _filtered(self, image: Tensor, filters: Tensor) -> Tensor:
-        """(N, C, H, W) and (K, t, t) -> (N, K, C, H, W), edges repeated."""
+        """(N, C, H, W) and (K, t, t) -> (N, K, C, H, W)."""
         count, colours, height, width = image.shape
         planes = image.reshape(count * colours, 1, height, width)
-        planes = F.pad(planes, (self.taps_of_filter // 2,) * 4, mode="replicate")
-        made = F.conv2d(planes, filters[:, None].to(planes))
+        made = F.conv2d(mirrored(planes, self.taps_of_filter // 2), filters[:, None].to(planes))
         return made.view(count, colours, len(filters), height, width).transpose(1, 2)
+
+
+def mirrored(image: Tensor, reach: int) -> Tensor:
+    """``(N, C, H, W)`` continued on all sides by ``reach`` pixels: mirrored, without the edge itself.
+
+    What blurred the image that way, such as this project's degradations, is undone up to its edge; repeating
+    the edge instead would leave there what a sharp filter makes large. Images no larger than ``reach`` are
+    mirrored as often as need be.
+    """
+    rows, columns = (_mirror(side, reach, image) for side in image.shape[-2:])
+    return image[..., rows[:, None], columns]
+
+
+def _mirror(side: int, reach: int, like: Tensor) -> Tensor:
+    place = torch.arange(-reach, side + reach, device=like.device)
+    if side == 1:
+        return torch.zeros_like(place)
+    period = 2 * (side - 1)
+    place = place.remainder(period)
+    return torch.minimum(place, period - place)
 
 
 class _Filtering(Protocol):

@@ -13,7 +13,13 @@ from torch import Tensor, nn
 
 from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import at_least, conv3x3
-from sharpkd.nets.filtered_student import DETAIL_GAIN, FilteredStudent, filter_arguments, macs_of_filters
+from sharpkd.nets.filtered_student import (
+    DETAIL_GAIN,
+    FilteredStudent,
+    filter_arguments,
+    macs_of_filters,
+    mirrored,
+)
 from sharpkd.nets.pixel_student import PixelStudent, luma_of
 from sharpkd.nets.reparameterised import ReparameterisedConv
 
@@ -160,7 +166,7 @@ def _without_autocast(device: str) -> AbstractContextManager[Any]:
 
 
 def filtered(image: Tensor, kernels: Tensor) -> Tensor:
-    """Each image through filters of its own, edges repeated; by FFT, whose time is that of any kernel.
+    """Each image through filters of its own, continued by its mirror image; by FFT, for kernels of any size.
 
     Args:
         image: ``(N, C, H, W)`` float32.
@@ -170,7 +176,7 @@ def filtered(image: Tensor, kernels: Tensor) -> Tensor:
         ``(N, K, C, H, W)``.
     """
     reach = kernels.shape[-1] // 2
-    padded = F.pad(image, (reach,) * 4, mode="replicate")
+    padded = mirrored(image, reach)
     size = padded.shape[-2:]
     spectrum = torch.fft.rfft2(padded)[:, None] * torch.fft.rfft2(kernels.flip(-2, -1), s=size)[:, :, None]
     return torch.fft.irfft2(spectrum, s=size)[..., 2 * reach :, 2 * reach :]
