@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from sharpkd.inference.sharpener import Sharpener
 
 
+DEFAULT_MODEL = "balanced"
+
+
 class EngineChoice(StrEnum):
     """What runs the net."""
 
@@ -57,7 +60,7 @@ def sharpen(
     ] = None,
     model: Annotated[
         Path | None,
-        typer.Option("--model", help="fast, balanced, quality, or a model file.", metavar="NAME|PATH"),
+        typer.Option("--model", help="fast, balanced (default), quality, or a file.", metavar="NAME|PATH"),
     ] = None,
     strength: Annotated[
         float,
@@ -123,7 +126,7 @@ def sharpen(
     start: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: from here on.")] = None,
     end: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: up to here.")] = None,
 ) -> None:
-    """Sharpen pictures and videos: sharpkd sharpen photo.jpg --model student.onnx"""
+    """Sharpen pictures and videos: sharpkd sharpen photo.jpg"""
     from sharpkd.cli.run import Settings, run
     from sharpkd.inference.image_io import READ_SUFFIXES
     from sharpkd.inference.video.command import sharpen_videos
@@ -217,12 +220,10 @@ def _open(
     tile: int | None,
     precision: PrecisionChoice = PrecisionChoice.auto,
 ) -> Sharpener:
-    from sharpkd.inference.engine import HOW_TO_GET_A_MODEL, ModelError
+    from sharpkd.inference.engine import ModelError
     from sharpkd.inference.sharpener import Sharpener
 
-    if model is None:
-        stop(f"no model given (--model PATH): {HOW_TO_GET_A_MODEL}")
     try:
-        return Sharpener(model, engine.value, tile, precision=precision.value)
+        return Sharpener(model or DEFAULT_MODEL, engine.value, tile, precision=precision.value)
     except ModelError as error:
         stop(str(error))
