@@ -15,7 +15,13 @@ Run = Callable[[Pixels], Pixels]
 """``(H, W, C)`` -> sharpened, of the same shape and dtype."""
 
 
-def on_cells(graph: Callable[[Pixels], Pixels], unshuffle: int, pixels: PixelFormat) -> Run:
+def on_cells(
+    graph: Callable[..., Pixels],
+    unshuffle: int,
+    pixels: PixelFormat,
+    details: Callable[[Pixels], Pixels] | None = None,
+    reach: int = 0,
+) -> Run:
     """A graph on cells as a function on pictures of any size.
 
     Sizes are padded to a multiple of ``unshuffle`` by repeating the last row and column, as the nets do it
@@ -24,9 +30,12 @@ def on_cells(graph: Callable[[Pixels], Pixels], unshuffle: int, pixels: PixelFor
     Args:
         graph: ``(1, h, r, w, r·C)`` cells -> the same shape. Of 8 bits uint8 sharpened; of more bits it is
             given float32 and returns what is to be added: bf16 and the rounding of a graph do not touch the
-            picture itself.
+            picture itself. With ``details`` it is given their result too.
         unshuffle: r.
         pixels: what the numbers mean.
+        details: takes ``(1, H, W, C)`` with ``reach`` pixels more on each side, the edge repeated: uint8, or
+            float32 of more bits.
+        reach: see there.
     """
 
     def run(window: Pixels) -> Pixels:
@@ -34,9 +43,15 @@ def on_cells(graph: Callable[[Pixels], Pixels], unshuffle: int, pixels: PixelFor
         padded = pad_to_multiple(window, unshuffle)
         shape = padded.shape
         cells = padded.reshape(1, shape[0] // unshuffle, unshuffle, shape[1] // unshuffle, -1)
+        if pixels.bits != 8:
+            cells = cells.astype(np.float32)
+        given = [cells]
+        if details is not None:
+            wide = np.pad(cells.reshape(shape), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+            given.append(details(wide[None]))
         if pixels.bits == 8:
-            return graph(cells).reshape(shape)[:height, :width]
-        added = graph(cells.astype(np.float32)).reshape(shape)[:height, :width]
+            return graph(*given).reshape(shape)[:height, :width]
+        added = graph(*given).reshape(shape)[:height, :width]
         return np.clip(np.rint(window + added), 0, pixels.top).astype(window.dtype)
 
     return run

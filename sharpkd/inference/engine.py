@@ -166,7 +166,7 @@ class StudentEngine:
     """A student's weights under OpenVINO or ONNX Runtime, without torch.
 
     Args:
-        path: a ``.safetensors`` file of a `PixelStudent` or an `AwareStudent`.
+        path: a ``.safetensors`` file of a net of `sharpkd.inference.student.KNOWN`.
         name, threads, precision: see `open_engine`.
 
     Raises:

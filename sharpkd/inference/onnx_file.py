@@ -7,7 +7,7 @@ are those of ``onnx.proto`` (https://github.com/onnx/onnx/blob/main/onnx/onnx.pr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,20 +19,21 @@ _DATA_TYPES = {np.dtype(np.float32): FLOAT, np.dtype(np.int64): INT64}
 _INT, _INTS = 2, 7
 """AttributeProto.AttributeType."""
 IR_VERSION, OPSET = 8, 17
+Value = tuple[Sequence[int | str], int]
+"""Shape and element of an input."""
 
 
 class Graph:
-    """A chain of operators with one input and one output.
+    """Operators between inputs and one output.
 
     Args:
-        shape: of the input and of the output; a string is a size that is free.
-        element: FLOAT or UINT8, of the input and the output.
+        inputs: name -> shape, in which a string is a size that is free, and FLOAT or UINT8.
     """
 
-    def __init__(self, shape: Sequence[int | str], element: int) -> None:
+    def __init__(self, inputs: Mapping[str, Value]) -> None:
         self._nodes: list[bytes] = []
         self._constants: list[bytes] = []
-        self._shape, self._element = shape, element
+        self._inputs = [_value(name, *value) for name, value in inputs.items()]
 
     def constant(self, array: NDArray[Any]) -> str:
         """The name of a new constant: float32 or int64."""
@@ -51,20 +52,21 @@ class Graph:
         self._nodes.append(b"".join(fields))
         return name
 
-    def model(self, given: str, result: str) -> bytes:
-        """The model whose input is called ``given`` and whose output is ``result``."""
+    def model(self, result: str, shape: Sequence[int | str], element: int) -> bytes:
+        """The model whose output is ``result``, of this shape and element; as the inputs'."""
         graph = [_bytes(1, node) for node in self._nodes]
         graph.append(_text(2, "student"))
         graph += [_bytes(5, constant) for constant in self._constants]
-        graph += [_bytes(11, self._value(given)), _bytes(12, self._value(result))]
+        graph += [_bytes(11, value) for value in self._inputs]
+        graph.append(_bytes(12, _value(result, shape, element)))
         operators = _text(1, "") + _number(2, OPSET)
         return b"".join([_number(1, IR_VERSION), _bytes(7, b"".join(graph)), _bytes(8, operators)])
 
-    def _value(self, name: str) -> bytes:
-        sizes = [_text(2, one) if isinstance(one, str) else _number(1, one) for one in self._shape]
-        shape = b"".join(_bytes(1, size) for size in sizes)
-        tensor = _number(1, self._element) + _bytes(2, shape)
-        return _text(1, name) + _bytes(2, _bytes(1, tensor))
+
+def _value(name: str, shape: Sequence[int | str], element: int) -> bytes:
+    sizes = [_text(2, one) if isinstance(one, str) else _number(1, one) for one in shape]
+    tensor = _number(1, element) + _bytes(2, b"".join(_bytes(1, size) for size in sizes))
+    return _text(1, name) + _bytes(2, _bytes(1, tensor))
 
 
 def _attribute(name: str, value: int | Sequence[int]) -> bytes:

@@ -10,6 +10,7 @@ picture there is one compilation in any case. ``python benchmarks/inference/comp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 
 from sharpkd.inference.cells import Run, on_cells
 from sharpkd.inference.errors import ModelError
-from sharpkd.inference.student import Layers, PixelFormat
+from sharpkd.inference.student import LUMA, Layers, PixelFormat
+from sharpkd.inference.wiener import Details
 
 PRECISIONS = {"bf16": ("BF16", "bf16"), "fp16": ("FP16", "f16"), "fp32": ("FP32", "f32")}
 """Our name -> what OpenVINO calls the capability, and the setting."""
@@ -63,24 +65,38 @@ def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    compiled = _core().compile_model(_graph(layers, pixels), "CPU", settings)
+    net = _compiled(_graph(layers, pixels), settings)
+    if layers.details is None:
+        return on_cells(net, layers.unshuffle, pixels)
+    # Rounded to 8 significant bits the kernels would no longer sum to 0.
+    exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
+    filters = _compiled(_filters(layers.details, layers.unshuffle, pixels), exact)
+    return on_cells(net, layers.unshuffle, pixels, filters, layers.details.reach)
+
+
+def _compiled(model: Any, settings: dict[str, Any]) -> Callable[..., NDArray[Any]]:
+    """A graph as a function of its inputs that several threads may call at a time."""
+    compiled = _core().compile_model(model, "CPU", settings)
     idle: SimpleQueue[Any] = SimpleQueue()
 
-    def run(cells: NDArray[Any]) -> NDArray[Any]:
+    def run(*given: NDArray[Any]) -> NDArray[Any]:
         try:
             request = idle.get_nowait()
         except Empty:
             request = compiled.create_infer_request()
         try:
-            return np.array(request.infer([cells], share_inputs=True, share_outputs=True)[0])
+            return np.array(request.infer(list(given), share_inputs=True, share_outputs=True)[0])
         finally:
             idle.put(request)
 
-    return on_cells(run, layers.unshuffle, pixels)
+    return run
 
 
 def _graph(layers: Layers, pixels: PixelFormat) -> Any:
-    """``(1, h, r, w, r·C)`` -> the same: uint8 sharpened, or float32 what is to be added."""
+    """``(1, h, r, w, r·C)`` -> the same: uint8 sharpened, or float32 what is to be added.
+
+    With filters it also takes what `_filters` gives.
+    """
     import openvino as ov
     from openvino import opset13 as op
 
@@ -93,14 +109,47 @@ def _graph(layers: Layers, pixels: PixelFormat) -> Any:
     picture = node
     if pixels.black:
         node = op.subtract(node, op.constant(np.float32(pixels.black)))
+    inputs = [given]
+    if layers.details is not None:
+        inputs.append(op.parameter([1, layers.details.channels, -1, -1], ov.Type.f32, name="details"))
+        node = op.concat([node, inputs[1]], 1)
     for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
         node = op.convolution(node, op.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
         node = op.add(node, op.constant(bias.reshape(1, -1, 1, 1)))
         if i < len(layers.slopes):
             node = op.prelu(node, op.constant(layers.slopes[i]))
+    if layers.details is not None:
+        added = op.gather(inputs[1], op.constant(layers.details.added), op.constant(np.int64(1)))
+        node = op.add(node, op.multiply(added, op.constant(np.float32(layers.details.strength))))
     if in_graph:
         node = op.clamp(op.round(op.add(node, picture), "half_to_even"), 0.0, float(pixels.top))
         node = op.convert(node, "u8")
     node = op.transpose(node, op.constant(np.array([0, 2, 3, 1])))
     node = op.reshape(node, op.constant(np.array([0, 0, 0, r, deep])), True)
-    return ov.Model([op.transpose(node, swapped)], [given], "student")
+    return ov.Model([op.transpose(node, swapped)], inputs, "student")
+
+
+def _filters(details: Details, unshuffle: int, pixels: PixelFormat) -> Any:
+    """``(1, H, W, C)`` pixels, their edges repeated -> ``(1, n, h, w)`` of `Details`, float32."""
+    import openvino as ov
+    from openvino import opset13 as op
+
+    kind = ov.Type.u8 if pixels.bits == 8 else ov.Type.f32
+    given = op.parameter([1, -1, -1, pixels.channels], kind, name="picture")
+    planes = op.convert(op.transpose(given, op.constant(np.array([3, 0, 1, 2]))), "f32")
+    made = []
+    for kernels, of_luma in ((details.colours, False), (details.luma, True)):
+        if kernels is None:
+            continue
+        seen = planes
+        if of_luma and pixels.channels == 3:
+            shares = op.constant(np.array(LUMA, np.float32).reshape(3, 1, 1, 1))
+            seen = op.reduce_sum(op.multiply(planes, shares), op.constant(np.array([0])), True)
+        node = op.convolution(seen, op.constant(kernels), [unshuffle] * 2, [0, 0], [0, 0], [1, 1])
+        if not of_luma:
+            # (C, k·r·r, h, w) -> (1, C·k·r·r, h, w), with h and w unknown
+            turned = op.constant(np.array([2, 3, 0, 1]))
+            flat = op.reshape(op.transpose(node, turned), op.constant(np.array([0, 0, 1, -1])), True)
+            node = op.transpose(flat, turned)
+        made.append(node)
+    return ov.Model([made[0] if len(made) == 1 else op.concat(made, 1)], [given], "filters")

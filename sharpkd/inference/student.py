@@ -1,8 +1,8 @@
 """A student's weights as arrays: folded for one condition and written for one kind of pixels, without torch.
 
-`sharpkd.nets.pixel_student.PixelStudent` and `sharpkd.nets.aware_student.AwareStudent` say what is computed;
+`PixelStudent`, `AwareStudent`, `FilteredStudent` and `WienerStudent` in `sharpkd.nets` say what is computed;
 tests hold this form equal to theirs. What is left here are plain 3x3 convolutions with PReLU between them,
-whatever runs them.
+and before them a few linear filters, whatever runs them.
 """
 
 from __future__ import annotations
@@ -17,13 +17,32 @@ from numpy.typing import NDArray
 
 from sharpkd.inference.errors import ModelError
 from sharpkd.inference.weight_file import WeightFile, read_weights
+from sharpkd.inference.wiener import GRID, Details, details_of, kernels_of, weights_of_details
 
 Floats = NDArray[np.float32]
 
 PLAIN = "sharpkd.nets.pixel_student.PixelStudent"
 AWARE = "sharpkd.nets.aware_student.AwareStudent"
+FILTERED = "sharpkd.nets.filtered_student.FilteredStudent"
+WIENER = "sharpkd.nets.wiener_student.WienerStudent"
 LUMA = (0.299, 0.587, 0.114)
-DEFAULTS = {"unshuffle": 2, "width": 32, "depth": 6, "scale": 1, "luma_only": False, "rep": False}
+DEFAULTS: dict[str, Any] = {
+    "unshuffle": 2,
+    "width": 32,
+    "depth": 6,
+    "scale": 1,
+    "luma_only": False,
+    "rep": False,
+}
+AWARE_DEFAULTS: dict[str, Any] = {"condition_limits": None, "hidden": 32}
+FILTER_DEFAULTS: dict[str, Any] = {"candidates": 3, "taps": 31, "filter_chroma": False}
+KNOWN: dict[str, dict[str, Any]] = {
+    PLAIN: DEFAULTS,
+    AWARE: DEFAULTS | AWARE_DEFAULTS,
+    FILTERED: DEFAULTS | FILTER_DEFAULTS,
+    WIENER: DEFAULTS | AWARE_DEFAULTS | FILTER_DEFAULTS,
+}
+"""The nets that run here -> their arguments."""
 DEFAULT_LIMITS = (4.0,)
 
 
@@ -73,6 +92,10 @@ class Layers:
         slopes: ``(out,)`` each, of the PReLU; one fewer.
         unshuffle: side of the square of pixels that is a cell.
         luma_only: the first convolution sees luma alone, and the last one's result is added to every channel.
+        kernels: ``(K, taps, taps)`` of linear filters, or None. What they would add to the image is given to
+            the first convolution behind the image, and what the first of them would add is added.
+        filter_chroma: with ``luma_only``, the first filter is of all colours, not of luma alone.
+        details: the filters for one kind of pixels, from `for_pixels`; None before.
     """
 
     weights: tuple[Floats, ...]
@@ -80,6 +103,9 @@ class Layers:
     slopes: tuple[Floats, ...]
     unshuffle: int
     luma_only: bool
+    kernels: Floats | None = None
+    filter_chroma: bool = False
+    details: Details | None = None
 
     def for_pixels(self, pixels: PixelFormat, strength: float = 1.0) -> Layers:
         """The layers that take integers less ``black`` and give what is to be added to the integers.
@@ -93,7 +119,8 @@ class Layers:
         if pixels.channels == 1 and not self.luma_only:
             raise ValueError("a net of RGB cannot run on luma alone; use a student with luma_only")
         peak = float(pixels.white - pixels.black)
-        first, last, bias = self.weights[0], self.weights[-1], self.biases[-1]
+        inside = len(self.biases[-1])
+        first, last, bias = self.weights[0][:, :inside], self.weights[-1], self.biases[-1]
         if self.luma_only and pixels.channels == 3:
             shares = np.array(LUMA, np.float32)[None, None, :, None, None]
             first = (first[:, :, None] * shares).reshape(len(first), -1, 3, 3)
@@ -101,16 +128,24 @@ class Layers:
         elif not self.luma_only:
             order = np.arange(3 * self.unshuffle**2).reshape(3, -1).T.ravel()
             first, last, bias = first[:, order], last[order], bias[order]
+        details = None
+        if self.kernels is not None:
+            details = details_of(
+                self.kernels, self.unshuffle, pixels.channels, self.luma_only, self.filter_chroma, strength
+            )
+            rest = weights_of_details(self.weights[0][:, inside:], details, self.luma_only, self.unshuffle)
+            first = np.concatenate([first, rest], axis=1)
         gain = np.float32(peak * strength)
         return replace(
             self,
+            details=details,
             weights=(first / np.float32(peak), *self.weights[1:-1], last * gain),
             biases=(*self.biases[:-1], bias * gain),
         )
 
 
 class Student:
-    """The weights of a `PixelStudent` or an `AwareStudent`, as its file holds them.
+    """The weights of a student, as its file holds them.
 
     Args:
         file: read by `sharpkd.inference.weight_file.read_weights`.
@@ -122,16 +157,22 @@ class Student:
     def __init__(self, file: WeightFile) -> None:
         if not can_run(file):
             raise ModelError(f"{file.path} holds a {file.net} that needs torch")
-        unknown = set(file.arguments) - set(DEFAULTS) - {"condition_limits", "hidden"}
+        unknown = set(file.arguments) - set(KNOWN[file.net])
         if unknown:
             raise ModelError(f"{file.path}: {file.net} has no argument {', '.join(sorted(unknown))}")
         self.file = file
-        given: dict[str, Any] = DEFAULTS | file.arguments
+        given: dict[str, Any] = KNOWN[file.net] | file.arguments
         self.unshuffle, self.width = int(given["unshuffle"]), int(given["width"])
         self.depth, self.luma_only = int(given["depth"]), bool(given["luma_only"])
-        limits = (given.get("condition_limits") or DEFAULT_LIMITS) if file.net == AWARE else ()
-        self.limits = tuple(float(one) for one in limits)
-        self._check_shapes(int(given.get("hidden", 32)))
+        aware = "hidden" in given
+        self.limits = tuple(map(float, given["condition_limits"] or DEFAULT_LIMITS)) if aware else ()
+        self.candidates, self.taps = int(given.get("candidates", 0)), int(given.get("taps", 1))
+        self.filter_chroma = bool(given.get("filter_chroma", False))
+        if self.candidates and not (3 <= self.taps < GRID and self.taps % 2):
+            raise ModelError(
+                f"{file.path}: taps: found {self.taps}, expected an odd number from 3 to {GRID - 1}"
+            )
+        self._check_shapes(int(given.get("hidden", 0)))
 
     @classmethod
     def read(cls, path: Path) -> Student:
@@ -141,7 +182,7 @@ class Student:
     @property
     def receptive_field(self) -> int:
         """Side in pixels of the window that can influence an output pixel."""
-        return 2 * (self.unshuffle * self.depth + self.unshuffle - 1) + 1
+        return 2 * (self.unshuffle * self.depth + self.unshuffle - 1) + self.taps
 
     @property
     def condition_size(self) -> int:
@@ -177,17 +218,34 @@ class Student:
             tuple(arrays[f"body.{2 * i + 1}.weight"] for i in hidden),
             self.unshuffle,
             self.luma_only,
+            self.kernels(condition),
+            self.filter_chroma,
         )
+
+    def kernels(self, condition: Sequence[float] | Floats = ()) -> Floats | None:
+        """The filters for images of one condition, ``(K, taps, taps)``; None of a net without.
+
+        Args:
+            condition: see `fold`.
+        """
+        if self.file.net != WIENER:
+            return self.file.arrays.get("filters")
+        told = np.asarray(condition, np.float32)[: self.condition_size]
+        return kernels_of(float(told[0]), self._read("ratio.", told), self.taps)
 
     def _modulation(self, condition: Floats) -> tuple[Floats, Floats]:
         """Scales and shifts, both ``(depth - 1, width)``; see `sharpkd.nets.aware_student.Modulation`."""
-        arrays = self.file.arrays
-        share = np.clip(condition / np.array(self.limits, np.float32), 0, 1)
-        read = arrays["modulation.body.0.weight"] @ (2 * share - 1) + arrays["modulation.body.0.bias"]
-        units = read * (1 + np.tanh(read / 2)) / 2  # SiLU, without its overflow
-        told = arrays["modulation.body.2.weight"] @ units + arrays["modulation.body.2.bias"]
+        told = self._read("modulation.body.", condition)
         scale, shift = told.reshape(self.depth - 1, 2, self.width).transpose(1, 0, 2)
         return 1 + scale, shift
+
+    def _read(self, name: str, condition: Floats) -> Floats:
+        """What a small network, whose tensors begin with ``name``, makes of the condition."""
+        arrays = self.file.arrays
+        share = np.clip(condition / np.array(self.limits, np.float32), 0, 1)
+        read = arrays[f"{name}0.weight"] @ (2 * share - 1) + arrays[f"{name}0.bias"]
+        units = read * (1 + np.tanh(read / 2)) / 2  # SiLU, without its overflow
+        return arrays[f"{name}2.weight"] @ units + arrays[f"{name}2.bias"]
 
     def _check_shapes(self, hidden: int) -> None:
         inside = (1 if self.luma_only else 3) * self.unshuffle**2
@@ -196,14 +254,17 @@ class Student:
             "tail.bias": (inside,),
         }
         for i in range(self.depth - 1):
-            shapes[f"body.{2 * i}.weight"] = (self.width, self.width if i else inside, 3, 3)
+            seen = self.width if i else inside * (1 + self.candidates)
+            shapes[f"body.{2 * i}.weight"] = (self.width, seen, 3, 3)
             shapes[f"body.{2 * i}.bias"] = shapes[f"body.{2 * i + 1}.weight"] = (self.width,)
-        if self.limits:
-            out = (self.depth - 1) * 2 * self.width
-            shapes["modulation.body.0.weight"] = (hidden, len(self.limits))
-            shapes["modulation.body.0.bias"] = (hidden,)
-            shapes["modulation.body.2.weight"] = (out, hidden)
-            shapes["modulation.body.2.bias"] = (out,)
+        readers = {"modulation.body.": (self.depth - 1) * 2 * self.width} if self.limits else {}
+        if self.file.net == WIENER:
+            readers["ratio."] = self.candidates
+        for name, out in readers.items():
+            shapes[f"{name}0.weight"], shapes[f"{name}0.bias"] = (hidden, len(self.limits)), (hidden,)
+            shapes[f"{name}2.weight"], shapes[f"{name}2.bias"] = (out, hidden), (out,)
+        if self.file.net == FILTERED:
+            shapes["filters"] = (self.candidates, self.taps, self.taps)
         found = {name: array.shape for name, array in self.file.arrays.items()}
         if found != shapes:
             odd = sorted(name for name in shapes.keys() | found if shapes.get(name) != found.get(name))[0]
@@ -216,4 +277,4 @@ class Student:
 def can_run(file: WeightFile) -> bool:
     """Whether a file holds a net that is made of what stands here: a student in its deployed form."""
     given = DEFAULTS | file.arguments
-    return file.net in (PLAIN, AWARE) and given["scale"] == 1 and not given["rep"]
+    return file.net in KNOWN and given["scale"] == 1 and not given["rep"]

@@ -1,0 +1,128 @@
+"""Wiener filters without torch: their design, and their form as convolutions from pixels to cells.
+
+`sharpkd.nets.wiener_student.WienerStudent` says what is computed; tests hold this equal to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+DETAIL_GAIN = 4.0
+GRID = 64
+SPECTRUM = 200.0
+CALM = 0.25
+
+
+@dataclass(frozen=True)
+class Details:
+    """What linear filters would add to a picture, as convolutions of stride r that see one plane.
+
+    An output pixel in place (i, j) of its cell is the filter's kernel, moved by (i, j), over the picture with
+    ``reach`` pixels of repeated edge. So r·r outputs are the cell, whatever side the kernel has. The graphs
+    give ``(1, n, h, w)``: those of the colours, colour first, then those of luma.
+
+    Attributes:
+        colours: ``(k·r·r, 1, taps + r - 1, taps + r - 1)`` for each colour's plane, or None.
+        luma: the same for luma, which a picture of three colours is first made to, or None.
+        added: channels of ``n`` that are added to a cell's numbers as they lie in memory, times ``strength``.
+        strength: see `sharpkd.inference.student.Layers.for_pixels`.
+        reach: pixels of repeated edge on each side.
+    """
+
+    colours: Floats | None
+    luma: Floats | None
+    added: NDArray[np.int64]
+    strength: float
+    reach: int
+
+    @property
+    def channels(self) -> int:
+        """n."""
+        colours = 0 if self.colours is None else 3 * len(self.colours)
+        return colours + (0 if self.luma is None else len(self.luma))
+
+
+def kernels_of(sigma: float, log_ratios: NDArray[Any], taps: int) -> Floats:
+    """The filters for one blur, each of sum 1; see `WienerStudent.kernels`.
+
+    Args:
+        sigma: of the Gaussian blur, pixels.
+        log_ratios: ``(K,)``: the natural logarithm of each filter's ratio of noise to signal.
+        taps: side of the kernels in pixels, odd, less than 64.
+
+    Returns:
+        ``(K, taps, taps)``.
+    """
+    frequency = np.fft.fftfreq(GRID)
+    f_squared = frequency[:, None] ** 2 + frequency**2
+    ratio = np.exp(log_ratios.astype(np.float64)) * sigma**2 / (sigma**2 + CALM)
+    ratio = ratio[:, None, None]
+    blur = np.exp(-2 * np.pi**2 * sigma**2 * f_squared)
+    transfer = (1 + ratio) * blur / (blur**2 + ratio * (1 + SPECTRUM * f_squared))
+    whole = np.fft.fftshift(np.fft.ifft2(transfer).real, axes=(-2, -1))
+    reach = taps // 2
+    inner = slice(GRID // 2 - reach, GRID // 2 + reach + 1)
+    taper = np.sqrt(np.cos(np.pi * np.arange(-reach, reach + 1) / (taps + 1)))
+    kernels = whole[:, inner, inner] * taper[:, None] * taper
+    return (kernels / kernels.sum((-2, -1), keepdims=True)).astype(np.float32)
+
+
+def to_cells(kernels: Floats, unshuffle: int) -> Floats:
+    """``(K, t, t)`` filters -> ``(K·r·r, 1, t + r - 1, t + r - 1)``: filtered less unfiltered, as cells."""
+    count, taps = kernels.shape[:2]
+    less = kernels.copy()
+    less[:, taps // 2, taps // 2] -= 1
+    side = taps + unshuffle - 1
+    moved = np.zeros((count, unshuffle, unshuffle, side, side), np.float32)
+    for i in range(unshuffle):
+        for j in range(unshuffle):
+            moved[:, i, j, i : i + taps, j : j + taps] = less
+    return moved.reshape(-1, 1, side, side)
+
+
+def details_of(
+    kernels: Floats, unshuffle: int, channels: int, luma_only: bool, filter_chroma: bool, strength: float
+) -> Details:
+    """The convolutions for pictures of 1 or 3 channels; arguments as of `WienerStudent`."""
+    cells, places = to_cells(kernels, unshuffle), unshuffle**2
+    place = np.arange(places)
+    by_colour = not luma_only or (filter_chroma and channels == 3)
+    if not by_colour:
+        colours, luma = None, cells
+        added = np.repeat(place, channels)
+    elif luma_only:
+        colours, luma = cells[:places], cells[places:] if len(kernels) > 1 else None
+        added = (np.arange(3) * places + place[:, None]).ravel()
+    else:
+        colours, luma = cells, None
+        added = (np.arange(3) * len(cells) + place[:, None]).ravel()
+    return Details(colours, luma, added.astype(np.int64), strength, kernels.shape[-1] // 2)
+
+
+def weights_of_details(weight: Floats, details: Details, luma_only: bool, unshuffle: int) -> Floats:
+    """The first convolution's weights of the details, in the order in which the graphs give them.
+
+    Args:
+        weight: ``(out, K·C·r·r, 3, 3)`` as the net has them: filter, colour, place in the cell; C is 1 with
+            ``luma_only``.
+        details: of these filters.
+        luma_only, unshuffle: of the net.
+
+    Returns:
+        ``(out, n, 3, 3)``.
+    """
+    places, gained = unshuffle**2, np.float32(DETAIL_GAIN) * weight
+    if details.colours is None:
+        return gained
+    if not luma_only:
+        by_filter = gained.reshape(len(gained), -1, 3, places, 3, 3)
+        return by_filter.transpose(0, 2, 1, 3, 4, 5).reshape(gained.shape)
+    shares = np.array((0.299, 0.587, 0.114), np.float32)[None, :, None, None, None]
+    colours = (gained[:, None, :places] * shares).reshape(len(gained), -1, 3, 3)
+    return np.concatenate([colours, gained[:, places:]], axis=1)
