@@ -33,7 +33,7 @@ def on_cells(
             picture itself. With ``details`` it is given their result too.
         unshuffle: r.
         pixels: what the numbers mean.
-        details: takes ``(1, H, W, C)`` with ``reach`` pixels more on each side, the edge repeated: uint8, or
+        details: takes ``(1, H, W, C)`` with ``reach`` pixels more on each side, mirrored: uint8, or
             float32 of more bits.
         reach: see there.
     """
@@ -47,7 +47,7 @@ def on_cells(
             cells = cells.astype(np.float32)
         given = [cells]
         if details is not None:
-            wide = np.pad(cells.reshape(shape), ((reach, reach), (reach, reach), (0, 0)), mode="edge")
+            wide = np.pad(cells.reshape(shape), ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
             given.append(details(wide[None]))
         if pixels.bits == 8:
             return graph(*given).reshape(shape)[:height, :width]

@@ -84,7 +84,7 @@ def onnx_model(layers: Layers, pixels: PixelFormat) -> bytes:
 
 
 def filter_model(details: Details, unshuffle: int, pixels: PixelFormat) -> bytes:
-    """The graph: ``(1, H, W, C)`` pixels, their edges repeated -> ``(1, n, h, w)`` of `Details`."""
+    """The graph: ``(1, H, W, C)`` pixels, their edges mirrored -> ``(1, n, h, w)`` of `Details`."""
     element = UINT8 if pixels.bits == 8 else FLOAT
     graph = Graph({"picture": ([1, "height", "width", pixels.channels], element)})
     planes = graph.add("Transpose", ["picture"], perm=[3, 0, 1, 2])

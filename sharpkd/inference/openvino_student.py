@@ -130,7 +130,7 @@ def _graph(layers: Layers, pixels: PixelFormat) -> Any:
 
 
 def _filters(details: Details, unshuffle: int, pixels: PixelFormat) -> Any:
-    """``(1, H, W, C)`` pixels, their edges repeated -> ``(1, n, h, w)`` of `Details`, float32."""
+    """``(1, H, W, C)`` pixels, their edges mirrored -> ``(1, n, h, w)`` of `Details`, float32."""
     import openvino as ov
     from openvino import opset13 as op
 

@@ -17,6 +17,7 @@ DETAIL_GAIN = 4.0
 GRID = 64
 SPECTRUM = 200.0
 CALM = 0.25
+ROUNDING = 0.3
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,7 @@ class Details:
     """What linear filters would add to a picture, as convolutions of stride r that see one plane.
 
     An output pixel in place (i, j) of its cell is the filter's kernel, moved by (i, j), over the picture with
-    ``reach`` pixels of repeated edge. So r·r outputs are the cell, whatever side the kernel has. The graphs
+    ``reach`` pixels of its mirror image. So r·r outputs are the cell, whatever side the kernel has. Graphs
     give ``(1, n, h, w)``: those of the colours, colour first, then those of luma.
 
     Attributes:
@@ -48,11 +49,12 @@ class Details:
         return colours + (0 if self.luma is None else len(self.luma))
 
 
-def kernels_of(sigma: float, log_ratios: NDArray[Any], taps: int) -> Floats:
+def kernels_of(sigma: float, noise: float, log_ratios: NDArray[Any], taps: int) -> Floats:
     """The filters for one blur, each of sum 1; see `WienerStudent.kernels`.
 
     Args:
         sigma: of the Gaussian blur, pixels.
+        noise: in 8-bit levels; 0 of nets that are told sigma alone.
         log_ratios: ``(K,)``: the natural logarithm of each filter's ratio of noise to signal.
         taps: side of the kernels in pixels, odd, less than 64.
 
@@ -62,7 +64,7 @@ def kernels_of(sigma: float, log_ratios: NDArray[Any], taps: int) -> Floats:
     frequency = np.fft.fftfreq(GRID)
     f_squared = frequency[:, None] ** 2 + frequency**2
     ratio = np.exp(log_ratios.astype(np.float64)) * sigma**2 / (sigma**2 + CALM)
-    ratio = ratio[:, None, None]
+    ratio = ratio[:, None, None] * (1 + (noise / ROUNDING) ** 2)
     blur = np.exp(-2 * np.pi**2 * sigma**2 * f_squared)
     transfer = (1 + ratio) * blur / (blur**2 + ratio * (1 + SPECTRUM * f_squared))
     whole = np.fft.fftshift(np.fft.ifft2(transfer).real, axes=(-2, -1))

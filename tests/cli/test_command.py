@@ -204,4 +204,6 @@ def test_script_and_module_are_the_same_command() -> None:
 
 def test_without_a_model_it_is_balanced(photo: Path) -> None:
     assert _run("sharpen", photo).exit_code == 0
-    np.testing.assert_array_equal(_pixels(photo.with_name("photo_sharp.png")), Sharpener("balanced")(_pixels(photo)))
+    np.testing.assert_array_equal(
+        _pixels(photo.with_name("photo_sharp.png")), Sharpener("balanced")(_pixels(photo))
+    )
