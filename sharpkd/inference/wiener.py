@@ -33,7 +33,7 @@ class Details:
         luma: the same for luma, which a picture of three colours is first made to, or None.
         added: channels of ``n`` that are added to a cell's numbers as they lie in memory, times ``strength``.
         strength: see `sharpkd.inference.student.Layers.for_pixels`.
-        reach: pixels of repeated edge on each side.
+        reach: pixels of mirror image on each side.
     """
 
     colours: Floats | None
@@ -94,6 +94,8 @@ def details_of(
     """The convolutions for pictures of 1 or 3 channels; arguments as of `WienerStudent`."""
     cells, places = to_cells(kernels, unshuffle), unshuffle**2
     place = np.arange(places)
+    colours: Floats | None
+    luma: Floats | None
     by_colour = not luma_only or (filter_chroma and channels == 3)
     if not by_colour:
         colours, luma = None, cells
