@@ -14,6 +14,8 @@ HERE = Path(__file__).resolve().parent
 README = HERE.parent / "README.md"
 SETS = ("Set14", "Kodak24")
 WEIGHTS = ("alpha", "beta", "gamma", "delta")
+# the students that come with the package
+SHIPPED = ("fast", "balanced", "quality")
 SWEPT_BACKBONE = "squeeze"
 SWEPT = {"val/psnr": 2, "val/ssim": 4, "val/lpips": 4}
 # the scoreboards of distillation/run.sh, and what they change beside the number of steps
@@ -108,6 +110,23 @@ def sharpbench_table(results: dict[str, Any]) -> str:
             )
         share = harmed_share(entry["conditions"])
         cells.append("" if name == "input" or share is None else f"{share:.0%}")
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def shipped_table(results: dict[str, Any]) -> str:
+    """PSNR of the shipped students beside the baselines that cheat, by condition, as Markdown."""
+    models = results["models"]
+    columns = [name for name in models["input"]["conditions"] if not name.startswith("sr/")]
+    titles = [name.replace("gaussian/", "σ ").replace("/", " ") for name in columns]
+    lines = ["| PSNR (dB) | " + " | ".join([*titles, "harmed"]) + " |"]
+    lines.append("| --- |" + " ---: |" * (len(columns) + 1))
+    for name in ("input", "unsharp-oracle", "wiener-oracle", "richardson-lucy", *SHIPPED):
+        conditions = models[name]["conditions"]
+        cells = [f"`{name}`" if name in SHIPPED else name]
+        cells += [decibels(conditions[column]["psnr"]) if column in conditions else "" for column in columns]
+        share = harmed_share(conditions)
+        cells.append("" if name == "input" or share is None else f"{share:.1%}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -229,7 +248,9 @@ def committed_tables() -> dict[str, str]:
     blur = json.loads((HERE / "estimation" / "estimation.json").read_text())
     teachers = {name: json.loads((HERE / "teachers" / name / "metrics.json").read_text()) for name in SETS}
     aware = json.loads((HERE / "aware" / "results.json").read_text())
+    shipped = json.loads((HERE / "shipped" / "sharpbench.json").read_text())
     return {
+        "shipped": shipped_table(shipped),
         "estimation": estimation_table(blur["rows"]),
         "teachers": table(teachers),
         "aware": aware_table(aware),

@@ -155,7 +155,7 @@ def test_values_of_an_experiment_survive(name: str) -> None:
         chosen = OmegaConf.load(CONF / group / f"{choice}.yaml")
         expected = OmegaConf.select(chosen, "_target_")
         if expected is not None:
-            assert OmegaConf.select(config, f"{group}._target_") == expected
+            assert OmegaConf.select(config, f"{group.replace('/', '.')}._target_") == expected
 
 
 def test_command_line_beats_the_experiment() -> None:
