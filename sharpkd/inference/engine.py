@@ -32,8 +32,8 @@ PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
 SUFFIXES = (".onnx", ".safetensors", ".ckpt")
 
 HOW_TO_GET_A_MODEL = (
-    "train one with `python -m sharpkd.train experiment=quickstart` and use its net.safetensors, "
-    "or a file written by `python -m sharpkd.export`"
+    "name fast, balanced or quality, or train one with `python -m sharpkd.train experiment=quickstart` and "
+    "use its net.safetensors, or a file written by `python -m sharpkd.export`"
 )
 
 

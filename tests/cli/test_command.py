@@ -110,7 +110,14 @@ def test_one_bad_photo_does_not_stop_the_others(photo: Path, student_onnx: Path,
 
 def test_usage_errors(photo: Path, student_onnx: Path, tmp_path: Path) -> None:
     model = ("--model", student_onnx)
-    _fails(2, "model none.onnx does not exist: train one with", "sharpen", photo, "--model", "none.onnx")
+    _fails(
+        2,
+        "model none.onnx does not exist: name fast, balanced or quality, or train one",
+        "sharpen",
+        photo,
+        "--model",
+        "none.onnx",
+    )
     _fails(2, f"{photo.parent} is a folder: say with -o where", "sharpen", photo.parent, *model)
     _fails(
         2,

@@ -126,8 +126,11 @@ def test_bad_models(
     student_checkpoint: Path,
     mobile_checkpoint: Path,
 ) -> None:
-    _raises(tmp_path / "no.onnx", f"model {tmp_path / 'no.onnx'} does not exist: train one with")
-    _raises(tmp_path, f"model {tmp_path} is a folder, not a model file: train one with")
+    _raises(
+        tmp_path / "no.onnx",
+        f"model {tmp_path / 'no.onnx'} does not exist: name fast, balanced or quality, or train one",
+    )
+    _raises(tmp_path, f"model {tmp_path} is a folder, not a model file: name fast, balanced or quality")
     other = tmp_path / "model.pt"
     other.write_bytes(b"x")
     _raises(other, f"model {other} has the suffix '.pt'; expected one of .onnx, .safetensors, .ckpt")
