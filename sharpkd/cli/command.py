@@ -156,7 +156,7 @@ def sharpen(
     failed = run(pictures, sharpener, settings, jobs, Voice(verbose, quiet, as_json)) if pictures else 0
     failed += sharpen_videos(
         [(job.source, job.target) for job in videos if not (skip_existing and job.target.exists())],
-        lambda image: sharpener(image, strength),
+        lambda: sharpener.for_scene(strength),
         console(),
         codec=codec,
         crf=crf,

@@ -173,6 +173,26 @@ class Sharpener:
         result = self._any_array(_as_array(image), strength, sigma, estimate)
         return Image.fromarray(result) if isinstance(image, Image.Image) else result
 
+    def for_scene(self, strength: float = 1.0) -> Callable[[NDArray[Any]], NDArray[Any]]:
+        """A function that sharpens all frames of a scene alike, by what is measured in the first one.
+
+        Measured in every frame, sigma would differ a little from frame to frame, and so would the sharpness.
+
+        Args:
+            strength: as of calling the sharpener.
+
+        Returns:
+            A function of a frame, as of calling the sharpener; for one thread.
+        """
+        known: list[Estimate] = []
+
+        def restore(frame: NDArray[Any]) -> NDArray[Any]:
+            if self.is_aware and not known:
+                known.append(self.measure(frame))
+            return self(frame, strength, estimate=known[0] if known else None)
+
+        return restore
+
     def picture(
         self,
         picture: Picture,

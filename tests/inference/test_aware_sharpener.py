@@ -310,3 +310,17 @@ def test_a_student_needs_no_torch(aware_checkpoint: Path) -> None:
         [sys.executable, "-c", code, str(aware_checkpoint)], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout) == [[], [64, 64, 3], "openvino", []]
+
+
+def test_all_frames_of_a_scene_are_told_what_the_first_one_shows(
+    aware_checkpoint: Path, blurred: Pixels
+) -> None:
+    sharpen = Sharpener(aware_checkpoint, threads=1, precision="fp32")
+    other = np.ascontiguousarray(blurred[::-1] // 2)
+    first = sharpen.measure(blurred)
+    assert sharpen.measure(other).values[0] != first.values[0]
+    restore = sharpen.for_scene(0.7)
+    for frame in (blurred, other):
+        np.testing.assert_array_equal(restore(frame), sharpen(frame, 0.7, estimate=first))
+    # the next scene is measured by itself
+    np.testing.assert_array_equal(sharpen.for_scene()(other), sharpen(other))

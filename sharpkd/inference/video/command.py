@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def sharpen_videos(
     jobs: Sequence[tuple[Path, Path]],
-    restore: Callable[[NDArray[Any]], NDArray[Any]],
+    restore_of: Callable[[], Callable[[NDArray[Any]], NDArray[Any]]],
     console: Console,
     *,
     codec: str | None = None,
@@ -30,7 +30,7 @@ def sharpen_videos(
 
     Args:
         jobs: pairs of (video, file to write).
-        restore: see `sharpen_video`, as are the other settings.
+        restore_of: gives the ``restore`` of each video: see `sharpen_video`, as for the other settings.
         console: where lines and progress go; there is no progress where it is no terminal.
 
     Returns:
@@ -62,7 +62,7 @@ def sharpen_videos(
                 report = sharpen_video(
                     source,
                     target,
-                    restore,
+                    restore_of(),
                     codec=codec,
                     crf=crf,
                     preset=preset,

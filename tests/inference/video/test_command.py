@@ -22,7 +22,7 @@ def test_each_that_fails_is_named_and_the_rest_done(terminal: bool, tmp_path: Pa
     jobs = [(tmp_path / name, tmp_path / f"out_{name}") for name in ("bad.mp4", "none.mp4", "good.mp4")]
     said = io.StringIO()
     console = Console(file=said, force_terminal=terminal, width=200, color_system=None, soft_wrap=True)
-    assert sharpen_videos(jobs, lambda image: image, console, preset="ultrafast") == 2
+    assert sharpen_videos(jobs, lambda: lambda image: image, console, preset="ultrafast") == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["bad.mp4", "good.mp4", "out_good.mp4"]
     lines = said.getvalue()
     assert f"{tmp_path / 'bad.mp4'}: is not a video that FFmpeg reads" in lines
@@ -39,13 +39,13 @@ def test_notes_and_a_function_that_breaks(tmp_path: Path, make_clip: Any) -> Non
     said = io.StringIO()
     console = Console(file=said, width=200, soft_wrap=True)
     jobs = [(source, tmp_path / "out.mkv")]
-    assert sharpen_videos(jobs, lambda image: image, console) == 0
+    assert sharpen_videos(jobs, lambda: lambda image: image, console) == 0
     assert said.getvalue().startswith(f"{source}: note: timestamps moved by up to 0.367 ms")
 
     def broken(image: Any) -> Any:
         raise RuntimeError("no memory\nfor this")
 
-    assert sharpen_videos(jobs, broken, console, overwrite=True) == 1
+    assert sharpen_videos(jobs, lambda: broken, console, overwrite=True) == 1
     assert said.getvalue().endswith(f"{source}: no memory\n")
 
 
