@@ -108,7 +108,7 @@ def test_help_is_about_sharpkd(command: Command, tmp_path: Path) -> None:
         "sharpkd.train: settings are given as key=value, groups as group=choice.",
         "python -m sharpkd.train -m experiment=distill teacher.path=FILE loss.beta=0,0.01 loss.delta=0,0.5,1",
         f"net: {', '.join(nets)}",
-        "experiment: distill, enhanced_cnn_swinir, quickstart, quickstart_teacher, scratch, teacher",
+        "experiment: distill, enhanced_cnn_swinir, quickstart, quickstart_teacher, scratch, ship, teacher",
         "  _target_: sharpkd.nets.mobile_student.MobileStudent",
         "  max_steps: 100000",
         "--config-dir DIR (your own YAML beside these)",

@@ -13,8 +13,8 @@ import pytest
 Command = Callable[..., Any]
 
 NETS = (
-    "attention_teacher, attention_teacher_small, attention_teacher_tiny, aware_student, enhanced_cnn, "
-    "mobile_student, nafnet, pixel_student, pretrained, swinir"
+    "attention_teacher, attention_teacher_small, attention_teacher_tiny, aware_student, balanced, "
+    "enhanced_cnn, fast, mobile_student, nafnet, pixel_student, pretrained, quality, swinir, wiener_student"
 )
 QUOTING = "accents is quoted twice, once for the shell and once for Hydra: "
 
