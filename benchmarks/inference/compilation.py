@@ -16,7 +16,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-SHAPES = {"fast": (4, 32, 4), "balanced": (4, 48, 6), "quality": (2, 64, 8)}
+SHAPES = {"small": (4, 32, 4), "medium": (4, 48, 6), "large": (2, 64, 8)}
 SIDE, CHANNELS = 512, 3
 
 

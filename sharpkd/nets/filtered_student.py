@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +15,37 @@ DETAIL_GAIN = 4.0
 """Details are much smaller than the image: what the first convolution sees of them is multiplied by this."""
 
 
-class FilteredStudent(PixelStudent):
+class Filtering(PixelStudent):
+    """What students with filters have in common: what they say about themselves."""
+
+    candidates: int
+    taps_of_filter: int
+    filter_chroma: bool
+
+    def filter_arguments(self) -> dict[str, Any]:
+        """What the constructors take beside those of :class:`PixelStudent`."""
+        return {
+            "candidates": self.candidates,
+            "taps": self.taps_of_filter,
+            "filter_chroma": self.filter_chroma,
+        }
+
+    def arguments(self) -> dict[str, Any]:
+        return {**super().arguments(), **self.filter_arguments()}
+
+    @property
+    def receptive_field(self) -> int:
+        return super().receptive_field + self.taps_of_filter - 1
+
+    def macs_per_pixel(self) -> float:
+        planes = self.candidates * (1 if self.luma_only else 3)
+        planes += 2 if self.luma_only and self.filter_chroma else 0
+        # what they make the first convolution's input larger
+        wider = 9 * self.candidates * self.inside * self.width / self.unshuffle**2
+        return super().macs_per_pixel() + planes * self.taps_of_filter**2 + wider
+
+
+class FilteredStudent(Filtering):
     """:class:`PixelStudent` whose first convolution also sees what linear filters would add to the image.
 
     Args:
@@ -44,10 +74,8 @@ class FilteredStudent(PixelStudent):
         if scale != 1 or rep:
             raise ValueError(f"scale and rep: found {scale} and {rep}, expected 1 and False")
         super().__init__(unshuffle, width, depth, scale, luma_only, rep)
-        self.candidates, self.taps_of_filter = (
-            at_least("candidates", candidates, 1),
-            at_least("taps", taps, 3),
-        )
+        self.candidates = at_least("candidates", candidates, 1)
+        self.taps_of_filter = at_least("taps", taps, 3)
         if taps % 2 == 0:
             raise ValueError(f"taps: found {taps}, expected an odd number")
         self.filter_chroma = filter_chroma
@@ -55,16 +83,6 @@ class FilteredStudent(PixelStudent):
         identity = torch.zeros(candidates, taps, taps)
         identity[:, taps // 2, taps // 2] = 1
         self.register_buffer("filters", identity)
-
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), **filter_arguments(self)}
-
-    @property
-    def receptive_field(self) -> int:
-        return super().receptive_field + self.taps_of_filter - 1
-
-    def macs_per_pixel(self) -> float:
-        return super().macs_per_pixel() + macs_of_filters(self)
 
     def restore(self, image: Tensor) -> Tensor:
         own = luma_of(image) if self.luma_only else image
@@ -106,26 +124,3 @@ def _mirror(side: int, reach: int, like: Tensor) -> Tensor:
     period = 2 * (side - 1)
     place = place.remainder(period)
     return torch.minimum(place, period - place)
-
-
-class _Filtering(Protocol):
-    candidates: int
-    taps_of_filter: int
-    filter_chroma: bool
-    luma_only: bool
-    width: int
-    unshuffle: int
-
-    @property
-    def inside(self) -> int: ...
-
-
-def filter_arguments(net: _Filtering) -> dict[str, Any]:
-    """What the constructors of nets with filters take beside those of :class:`PixelStudent`."""
-    return {"candidates": net.candidates, "taps": net.taps_of_filter, "filter_chroma": net.filter_chroma}
-
-
-def macs_of_filters(net: _Filtering) -> float:
-    """Multiplications per pixel that the filters bring, and what they make the first convolution's input."""
-    planes = net.candidates * (1 if net.luma_only else 3) + (2 if net.luma_only and net.filter_chroma else 0)
-    return planes * net.taps_of_filter**2 + 9 * net.candidates * net.inside * net.width / net.unshuffle**2

@@ -13,13 +13,7 @@ from torch import Tensor, nn
 
 from sharpkd.nets.aware_student import AwareStudent
 from sharpkd.nets.base import at_least, conv3x3
-from sharpkd.nets.filtered_student import (
-    DETAIL_GAIN,
-    FilteredStudent,
-    filter_arguments,
-    macs_of_filters,
-    mirrored,
-)
+from sharpkd.nets.filtered_student import DETAIL_GAIN, FilteredStudent, Filtering, mirrored
 from sharpkd.nets.pixel_student import PixelStudent, luma_of
 from sharpkd.nets.reparameterised import ReparameterisedConv
 
@@ -35,7 +29,7 @@ CALM = 0.25
 """Square pixels. Below half a pixel of blur the ratio falls to 0, and the filter becomes the identity."""
 
 
-class WienerStudent(AwareStudent):
+class WienerStudent(Filtering, AwareStudent):
     """:class:`AwareStudent` that is also shown what Wiener filters for the blur that it is told make of it.
 
     A filter for sigma has the transfer function (Wiener 1949; Gonzalez & Woods, Digital Image Processing,
@@ -94,16 +88,6 @@ class WienerStudent(AwareStudent):
             last.bias.copy_(torch.tensor(starts).log())
         self.ratio = nn.Sequential(nn.Linear(self.condition_size, hidden), nn.SiLU(), last)
 
-    def arguments(self) -> dict[str, Any]:
-        return {**super().arguments(), **filter_arguments(self)}
-
-    @property
-    def receptive_field(self) -> int:
-        return super().receptive_field + self.taps_of_filter - 1
-
-    def macs_per_pixel(self) -> float:
-        return super().macs_per_pixel() + macs_of_filters(self)
-
     def transfer(self, condition: Tensor) -> Tensor:
         """H of the class for ``(N, k)`` conditions: ``(N, candidates, GRID, GRID)``, in the FFT's order."""
         frequency = torch.fft.fftfreq(GRID, device=condition.device)
@@ -155,7 +139,7 @@ class WienerStudent(AwareStudent):
         return plain
 
     def _plain(self) -> PixelStudent:
-        return FilteredStudent(**{**PixelStudent.arguments(self), "rep": False}, **filter_arguments(self))
+        return FilteredStudent(**{**PixelStudent.arguments(self), "rep": False}, **self.filter_arguments())
 
 
 def _without_autocast(device: str) -> AbstractContextManager[Any]:
