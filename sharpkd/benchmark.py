@@ -1,6 +1,6 @@
-"""``python -m sharpkd.benchmark what=data|teacher_cache|distillation|estimation|fit_estimator|video``.
+"""``python -m sharpkd.benchmark what=speed|video|data|teacher_cache|distillation|estimation|fit_estimator``.
 
-Speed of loading, of kept answers and of video, a teacher's worth, and the estimator of blur and noise.
+Speed of sharpening, of video, of loading and of kept answers, a teacher's worth, and the estimator of blur.
 """
 
 from __future__ import annotations

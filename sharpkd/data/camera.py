@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,8 @@ class Camera(Noisy):
         quality_p: share of images that are compressed.
         scale: reduced so many times and enlarged back, both bicubic, at least 1, a number or ``[low, high]``.
         scale_p: share of images that are.
+        whole_p: share of those whose scale is a whole number of the range, from 2: people enlarge by 2 and by
+            4, not by 2.37, and what is interpolated looks different there.
         p: share of images that are degraded at all.
 
     Condition: ``[sigma, noise, compression, reduction]``, with compression as :func:`compression_of` gives it
@@ -63,6 +66,7 @@ class Camera(Noisy):
         quality_p: float = 0.6,
         scale: Setting = (1.0, 4.0),
         scale_p: float = 0.0,
+        whole_p: float = 0.0,
         p: float = 1.0,
     ) -> None:
         super().__init__(sigma=sigma, noise=noise, p=p)
@@ -72,6 +76,12 @@ class Camera(Noisy):
         self.quality_p = self._share("quality_p", quality_p)
         self.scale = self._range("scale", scale, 1.0)
         self.scale_p = self._share("scale_p", scale_p)
+        self.whole_p = self._share("whole_p", whole_p)
+        self.whole = (max(2, math.ceil(self.scale[0])), math.floor(self.scale[1]))
+        if self.whole_p and self.whole[0] > self.whole[1]:
+            raise ValueError(
+                f"Camera: whole_p must be 0 where scale has no whole number from 2; found {whole_p:g}"
+            )
 
     def get_params(self) -> dict[str, Any]:
         """Draw blur, noise with its seed, quality and scale."""
@@ -83,6 +93,8 @@ class Camera(Noisy):
             params["quality"] = None
         if self.scale_p and self.random_generator.random() < self.scale_p:
             params |= {"scale": self._draw(self.scale), "sigma": 0.0}
+            if self.whole_p and self.random_generator.random() < self.whole_p:
+                params["scale"] = float(self._draw_whole(self.whole))
         return params
 
     def apply(

@@ -6,6 +6,7 @@ Recognition 44, 2011); its quantiles over the strongest edges are robust against
 scene. And a Gaussian blur takes energy from each band of a difference-of-Gaussian pyramid by a factor that
 depends on sigma. Noise shows in the finest bands where the image is calm: in low quantiles of their mean
 absolute value over cells of eight pixels. JPEG shows as steps on a grid of eight pixels.
+What the spectrum adds stands in `sharpkd.estimation.spectrum`.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from sharpkd.estimation.gradients import central_differences, gradient_magnitude_at, smooth, thin_edges
+from sharpkd.estimation.spectrum import SPECTRUM_FEATURES, spectrum_features
 from sharpkd.functional.colour import rgb_to_y
 
 TILE = 128
@@ -38,7 +40,7 @@ LARGEST_STEP = 8.0
 FLOOR = 0.05
 """Grey levels that are added before a logarithm: below it there is only rounding."""
 OF_OCTAVE = len(STRONGEST) * (1 + len(SCALES) * len(QUANTILES)) + len(SCALES) + 2 * len(CALM)
-FEATURES = 4 + OCTAVES * OF_OCTAVE
+FEATURES = 4 + OCTAVES * OF_OCTAVE + SPECTRUM_FEATURES
 """How many numbers :func:`blur_features` gives."""
 SAMPLED_ROWS = 8
 """Every so many rows are looked at to choose tiles."""
@@ -90,13 +92,14 @@ def blur_features(image: Tensor) -> Tensor:
     """What an estimator of blur and noise looks at.
 
     Args:
-        image: ``(N, 3, H, W)`` float RGB in [0, 1], any H, W >= 1.
+        image: ``(N, 3, H, W)`` float RGB in [0, 1], any H, W >= 1. Looked at as 8 bits, which estimators are
+            fitted to: finer ones would show in the spectrum what rounding hides.
 
     Returns:
         ``(N, FEATURES)`` finite numbers of order one. The first is the logarithm of the steepest edges in
         grey levels per pixel: whether there is anything to measure.
     """
-    tiles = edge_tiles(image.float())
+    tiles = edge_tiles((image.float() * 255).round() / 255)
     found = [_size(tiles), _blocks(tiles)]
     octave = tiles
     for number in range(OCTAVES):
@@ -104,7 +107,7 @@ def blur_features(image: Tensor) -> Tensor:
         if number < OCTAVES - 1:
             octave = _halve(smooth(octave, 1.0))
     strength = found[2][:, :1]
-    return torch.cat([strength, *found], dim=1)
+    return torch.cat([strength, *found, spectrum_features(tiles)], dim=1)
 
 
 def _halve(tiles: Tensor) -> Tensor:

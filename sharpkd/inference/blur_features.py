@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from sharpkd.inference.spectrum_features import spectrum_features
+
 Floats = NDArray[np.float32]
 
 TILE = 128
@@ -29,6 +31,7 @@ SAMPLED_ROWS = 8
 LUMA = (65.481, 128.553, 24.966)
 BLACK, WHITE = 16.0, 235.0
 """Luma in studio swing, ITU-R BT.601, grey levels of 8 bits."""
+LEVELS = 255.0
 LINES_AT_ONCE = 32
 """So many sampled rows are compared at a time, so that memory does not grow with the image."""
 
@@ -58,7 +61,7 @@ def blur_features(pixels: NDArray[Any], black: float = 0.0, white: float | None 
         found.append(_of_octave(octave))
         if number < OCTAVES - 1:
             octave = _halve(smooth(octave, 1.0))
-    return np.concatenate([found[2][:1], *found]).astype(np.float32)
+    return np.concatenate([found[2][:1], *found, spectrum_features(tiles)]).astype(np.float32)
 
 
 def edge_tiles(pixels: NDArray[Any], black: float, white: float) -> Floats:
@@ -96,11 +99,16 @@ def _steepness(plane: NDArray[Any], rows: int, tall: int, columns: int, wide: in
 
 
 def _luma(pixels: NDArray[Any], black: float, white: float) -> Floats:
-    """``(K, h, w, C)`` -> ``(K, h, w)`` from 16 to 235."""
+    """``(K, h, w, C)`` -> ``(K, h, w)`` from 16 to 235; finer values are rounded to 8 bits."""
     levels = pixels.astype(np.float32)
     if black:
         levels -= np.float32(black)
-    share = np.float32(1 / (white - black))
+    steps = white - black
+    if steps > LEVELS:
+        eight_bits = WHITE - BLACK if black else LEVELS
+        levels = np.rint(levels * np.float32(eight_bits / steps))
+        steps = eight_bits
+    share = np.float32(1 / steps)
     if levels.shape[-1] == 1:
         return levels[..., 0] * (share * np.float32(WHITE - BLACK)) + np.float32(BLACK)
     weights = [np.float32(weight) * share for weight in LUMA]

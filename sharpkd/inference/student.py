@@ -231,8 +231,7 @@ class Student:
         if self.file.net != WIENER:
             return self.file.arrays.get("filters")
         told = np.asarray(condition, np.float32)[: self.condition_size]
-        noise = float(told[1]) if len(told) > 1 else 0.0
-        return kernels_of(float(told[0]), noise, self._read("ratio.", told), self.taps)
+        return kernels_of(float(told[0]), told[1:].tolist(), self._read("ratio.", told), self.taps)
 
     def _modulation(self, condition: Floats) -> tuple[Floats, Floats]:
         """Scales and shifts, both ``(depth - 1, width)``; see `sharpkd.nets.aware_student.Modulation`."""

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +18,7 @@ DETAIL_GAIN = 4.0
 GRID = 64
 SPECTRUM = 200.0
 CALM = 0.25
-ROUNDING = 0.3
+DOUBLING = (0.3, 0.07, 0.1)
 
 
 @dataclass(frozen=True)
@@ -49,12 +50,12 @@ class Details:
         return colours + (0 if self.luma is None else len(self.luma))
 
 
-def kernels_of(sigma: float, noise: float, log_ratios: NDArray[Any], taps: int) -> Floats:
+def kernels_of(sigma: float, beside: Sequence[float], log_ratios: NDArray[Any], taps: int) -> Floats:
     """The filters for one blur, each of sum 1; see `WienerStudent.kernels`.
 
     Args:
         sigma: of the Gaussian blur, pixels.
-        noise: in 8-bit levels; 0 of nets that are told sigma alone.
+        beside: what the net is told behind sigma: noise in 8-bit levels, compression, reduction.
         log_ratios: ``(K,)``: the natural logarithm of each filter's ratio of noise to signal.
         taps: side of the kernels in pixels, odd, less than 64.
 
@@ -64,7 +65,8 @@ def kernels_of(sigma: float, noise: float, log_ratios: NDArray[Any], taps: int) 
     frequency = np.fft.fftfreq(GRID)
     f_squared = frequency[:, None] ** 2 + frequency**2
     ratio = np.exp(log_ratios.astype(np.float64)) * sigma**2 / (sigma**2 + CALM)
-    ratio = ratio[:, None, None] * (1 + (noise / ROUNDING) ** 2)
+    noisier = sum((value / double) ** 2 for value, double in zip(beside, DOUBLING, strict=False))
+    ratio = ratio[:, None, None] * (1 + noisier)
     blur = np.exp(-2 * np.pi**2 * sigma**2 * f_squared)
     transfer = (1 + ratio) * blur / (blur**2 + ratio * (1 + SPECTRUM * f_squared))
     whole = np.fft.fftshift(np.fft.ifft2(transfer).real, axes=(-2, -1))

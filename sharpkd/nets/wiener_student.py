@@ -23,8 +23,10 @@ NOISE_TO_SIGNAL = (1e-4, 3e-4, 3e-5)
 """Where the learnt ratios start; further filters start at the first."""
 SPECTRUM = 200.0
 """The ratio grows as 1 + 200 f² with the frequency f in cycles per pixel: images have less signal there."""
-ROUNDING = 0.3
-"""8-bit levels. Noise of so much, which rounding brings (1 / sqrt(12) levels), doubles the ratio."""
+DOUBLING = (0.3, 0.07, 0.1)
+"""What doubles the ratio, of the conditions behind sigma: noise in 8-bit levels (rounding alone brings
+1 / sqrt(12)), JPEG's compression, whose error at 1 is of some 4 levels, and the reduction, which leaves
+nothing beyond half the old sampling rate that could be restored."""
 CALM = 0.25
 """Square pixels. Below half a pixel of blur the ratio falls to 0, and the filter becomes the identity."""
 
@@ -37,8 +39,9 @@ class WienerStudent(Filtering, AwareStudent):
 
         H = (1 + n) G / (G² + n (1 + 200 f²)),  G = exp(-2 π² σ² f²)
 
-    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25),
-    and where noise is told beside sigma times 1 + (noise / 0.3)²: its variance beside that of rounding.
+    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25)
+    and 1 + Σ (c / d)² over what is told beside sigma, with d of ``DOUBLING``: for noise that is its variance
+    beside that of rounding.
     There are several, each with a ratio of its own: the smaller it is, the more detail, and the more ringing
     where sigma is wrong. Their kernels are cut to ``taps`` pixels, tapered, and sum to 1. The details that
     they add (filtered image less image) go into the first convolution beside the image, the first filter's
@@ -96,8 +99,9 @@ class WienerStudent(Filtering, AwareStudent):
         ratio = self.ratio((2 * share - 1).to(self.tail.weight)).float().exp()
         sigma_squared = condition[:, :1].float().square()
         ratio = ratio * sigma_squared / (sigma_squared + CALM)
-        if self.condition_size > 1:
-            ratio = ratio * (1 + (condition[:, 1:2].float() / ROUNDING).square())
+        beside = condition[:, 1 : self.condition_size].float()[:, : len(DOUBLING)]
+        doubling = torch.tensor(DOUBLING[: beside.shape[1]], device=condition.device)
+        ratio = ratio * (1 + (beside / doubling).square().sum(1, keepdim=True))
         ratio = ratio[..., None, None]
         blur = torch.exp(-2 * math.pi**2 * sigma_squared[..., None, None] * f_squared)
         return (1 + ratio) * blur / (blur.square() + ratio * (1 + SPECTRUM * f_squared))

@@ -80,6 +80,18 @@ def test_an_enlarged_image_is_not_blurred_beside_it(image: np.ndarray) -> None:
     assert reductions.max() <= 2
 
 
+def test_a_share_of_what_is_enlarged_is_so_by_a_whole_number() -> None:
+    tiny = np.zeros((2, 2, 3), dtype=np.uint8)
+    camera = Camera(scale=[1.25, 4.25], scale_p=1, whole_p=0.5)
+    drawn = [degrade(camera, tiny, seed)[1] for seed in range(600)]
+    scales = np.array([one[3] + 1 for one in drawn if one is not None])
+    found, counts = np.unique(scales[scales == scales.round()], return_counts=True)
+    np.testing.assert_array_equal(found, [2, 3, 4])
+    np.testing.assert_allclose(counts / 600, 1 / 6, atol=0.05)
+    assert scales.min() < 1.5
+    assert scales.max() > 4
+
+
 def test_shares_that_are_0_change_nobodys_random_numbers(image: np.ndarray) -> None:
     np.testing.assert_array_equal(
         degrade(Camera(), image, 7)[0], degrade(Camera(scale=[1, 2], scale_p=0), image, 7)[0]
@@ -109,6 +121,10 @@ def test_compression_is_what_libjpeg_multiplies_its_tables_by(quality: int) -> N
         ({"noise_p": -0.1}, "Camera: noise_p must be a number in 0…1; found -0.1"),
         ({"quality": 40.5}, "Camera: quality must be whole numbers; found 40.5"),
         ({"scale": 0.5}, "Camera: scale must be a number or [low, high] with 1 <= low <= high; found 0.5"),
+        (
+            {"scale": 1.5, "whole_p": 0.5},
+            "Camera: whole_p must be 0 where scale has no whole number from 2; found 0.5",
+        ),
         ({"quality_p": "x"}, "Camera: quality_p must be a number in 0…1; found 'x'"),
     ],
 )

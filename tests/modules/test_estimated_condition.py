@@ -14,7 +14,7 @@ from sharpkd.data.batch import Batch
 from sharpkd.losses.combined import CombinedLoss
 from sharpkd.losses.pixel import L1Loss
 from sharpkd.losses.ssim import SSIMLoss
-from sharpkd.modules.estimated_condition import ConditionEstimator
+from sharpkd.modules.estimated_condition import LARGEST_ERROR, LEAST_LIMIT, ConditionEstimator
 from sharpkd.modules.restoration import RestorationModule
 
 NAMES = ("sigma", "noise")
@@ -74,6 +74,8 @@ def module(estimator: ConditionEstimator | None, **settings: object) -> Restorat
 
 def test_what_is_told_lies_between_truth_and_estimate_and_moves_by_one_share_for_all_numbers() -> None:
     given = batch(count=300)
+    # all closer to the truth than the limit
+    given.condition = MeanAndSpread()(given.degraded).condition.detach() + 0.1
     told = ConditionEstimator(MeanAndSpread(), NAMES).told(given).condition
     assert told is not None
     assert given.condition is not None
@@ -82,9 +84,36 @@ def test_what_is_told_lies_between_truth_and_estimate_and_moves_by_one_share_for
     torch.testing.assert_close(shares[:, 0], shares[:, 1], rtol=1e-3, atol=1e-3)
     assert shares.min() >= -1e-5
     assert shares.max() <= 1 + 1e-5
-    # evenly drawn: mean 1/2, variance 1/12, each within four standard errors
-    assert abs(float(shares[:, 0].mean()) - 0.5) < 4 * (1 / 12 / 300) ** 0.5
-    assert abs(float(shares[:, 0].var()) - 1 / 12) < 4 * (1 / 180 / 300) ** 0.5
+    # the root of an even draw: mean 2/3, variance 1/18, each within four standard errors
+    assert abs(float(shares[:, 0].mean()) - 2 / 3) < 4 * (1 / 18 / 300) ** 0.5
+    assert abs(float(shares[:, 0].var()) - 1 / 18) < 4 * (1 / 135 / 18**0.5 / 300) ** 0.5
+
+
+def test_sigma_is_told_no_further_from_the_truth_than_whole_images_are() -> None:
+    given = batch(count=300)
+    truth = MeanAndSpread()(given.degraded).condition.detach()
+    for error, sigma, limit in ((3.0, 0.2, LEAST_LIMIT), (-2.0, 3.0, 3.0 * LARGEST_ERROR)):
+        truth[:, 0] = sigma
+        given.condition = truth
+        estimator = ConditionEstimator(_Off(sigma + error), NAMES)
+        told = estimator.told(given).condition
+        assert told is not None
+        moved = (told - truth) / torch.tensor([error, 1.0])
+        assert moved[:, 0].min() >= 0
+        torch.testing.assert_close(moved[:, 0].max(), torch.tensor(limit / abs(error)))
+        # the other number moves by the same share
+        torch.testing.assert_close(moved[:, 1], moved[:, 0] * (7 - truth[:, 1]), atol=1e-4, rtol=1e-3)
+
+
+class _Off(nn.Module):
+    """Always the same two numbers."""
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.sigma = sigma
+
+    def forward(self, image: Tensor) -> Finding:
+        return Finding(torch.tensor([[self.sigma, 7.0]]).expand(len(image), 2))
 
 
 def test_an_images_share_is_its_own_whatever_lies_beside_it() -> None:

@@ -19,13 +19,13 @@ LIMITS = {
     "attention_teacher_small": (1e6, 1.5e6, 0, 46),
     "attention_teacher_tiny": (1e5, 2e5, 0, 15),
     "aware_student": (54_732, 54_732, 10.9, 11),
-    "balanced": (115_986, 115_986, 9.4, 9.5),
-    "fast": (45_649, 45_649, 2.4, 2.5),
+    "balanced": (109_009, 109_009, 6.5, 6.6),
+    "fast": (45_649, 45_649, 2.2, 2.3),
     "enhanced_cnn": (483_587, 483_587, 482.6, 482.8),
     "nafnet": (3.5e6, 4.5e6, 0, 150),
     "mobile_student": (2e4, 6e4, 0, 12),
     "pixel_student": (44_108, 44_108, 10.9, 11),
-    "quality": (76_111, 76_111, 22.1, 22.2),
+    "quality": (141_391, 141_391, 42.3, 42.4),
     "wiener_student": (65_000, 70_000, 0, 30),
 }
 SHIPPED = {"fast", "balanced", "quality"}

@@ -51,6 +51,23 @@ def test_filters_are_scikit_images_wiener_filter(sigma: float) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_what_is_told_beside_sigma_raises_the_ratio_as_noise_does() -> None:
+    net = student(condition_limits=[4.0, 5.0, 2.0, 3.0])
+    torch.nn.init.zeros_(net.get_parameter("ratio.2.weight"))
+
+    def ratio(*beside: float) -> float:
+        # H at half a cycle per pixel, solved for n
+        found = float(net.transfer(torch.tensor([[1.0, *beside]])).detach()[0, 0, 0, GRID // 2])
+        blur = math.exp(-2 * math.pi**2 / 4)
+        return (found * blur**2 - blur) / (blur - found * (1 + SPECTRUM / 4))
+
+    alone = ratio(0, 0, 0)
+    assert ratio(0.3, 0, 0) == pytest.approx(2 * alone, rel=1e-2)
+    assert ratio(0, 0.07, 0) == pytest.approx(2 * alone, rel=1e-2)
+    assert ratio(0, 0, 0.1) == pytest.approx(2 * alone, rel=1e-2)
+    assert ratio(0.6, 0.07, 0.3) == pytest.approx((1 + 4 + 1 + 9) * alone, rel=1e-2)
+
+
 def test_kernels_are_what_the_transfer_functions_do_to_a_point() -> None:
     net, condition = student(taps=GRID - 1), torch.tensor([[0.9], [1.8]])
     kernels, transfer = net.kernels(condition).detach(), net.transfer(condition).detach()

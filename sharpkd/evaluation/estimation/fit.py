@@ -62,7 +62,7 @@ class FitEstimator:
         members: likewise.
         crops: of every photograph.
         sides: shortest and longest side of a crop in pixels.
-        reduction: photographs are reduced by up to this much before they are degraded.
+        reduction: photographs are reduced by a factor in this range before they are degraded.
         val_fraction: share of the photographs that is held out.
         steps, batch_size, lr, weight_decay, feature_noise: see :class:`Training`.
         seed: of the crops, the degradations and the start of the nets.
@@ -82,7 +82,7 @@ class FitEstimator:
         members: int = 4,
         crops: int = 40,
         sides: list[int] | None = None,
-        reduction: float = 3.0,
+        reduction: list[float] | None = None,
         val_fraction: float = 0.2,
         steps: int = 2000,
         batch_size: int = 256,
@@ -98,10 +98,11 @@ class FitEstimator:
                 f"an estimator needs a degradation that tells what it did, found {type(degradation).__name__}"
             )
         low, high = sides or [64, 800]
-        if crops < 1 or steps < 1 or not 1 <= low <= high or reduction < 1:
+        least, most = reduction or [1.75, 3.25]
+        if crops < 1 or steps < 1 or not 1 <= low <= high or not 1 <= least <= most:
             raise ValueError(
-                "crops and steps must be at least 1, sides [low, high] with 1 <= low <= high, reduction at "
-                f"least 1; got crops={crops}, steps={steps}, sides={[low, high]}, reduction={reduction:g}"
+                "crops and steps must be at least 1, sides and reduction [low, high] with 1 <= low <= high; "
+                f"got crops={crops}, steps={steps}, sides={[low, high]}, reduction={[least, most]}"
             )
         self.source = FolderSource(train_dir, val_fraction=val_fraction)
         self.degradation = degradation
@@ -111,7 +112,7 @@ class FitEstimator:
             "members": members,
             "largest": [float(value) for value in largest],
         }
-        self.drawing = Drawing(crops, (low, high), reduction)
+        self.drawing = Drawing(crops, (low, high), (least, most))
         self.training = Training(steps, batch_size, lr, weight_decay, feature_noise)
         self.seed = seed
 

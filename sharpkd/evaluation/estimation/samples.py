@@ -49,12 +49,13 @@ class Drawing:
         per_image: crops of every photograph.
         sides: shortest and longest side in pixels; each side is drawn by itself, evenly on a logarithmic
             scale.
-        reduction: photographs are first reduced by up to this much, at least 1: reduced ones are sharper.
+        reduction: photographs are first reduced by a factor in this range, at least 1: reduced ones are
+            sharper, and of a soft one the estimator would be right to find more blur than was added.
     """
 
     per_image: int
     sides: tuple[int, int]
-    reduction: float
+    reduction: tuple[float, float]
 
 
 def draw_samples(
@@ -101,7 +102,7 @@ def draw_samples(
 
 def _crop(photograph: np.ndarray, drawing: Drawing, generator: np.random.Generator) -> np.ndarray:
     """A random window of the photograph, reduced by a random factor and filter."""
-    reduction = generator.uniform(1, drawing.reduction)
+    reduction = generator.uniform(*drawing.reduction)
     chosen = FILTERS[generator.integers(len(FILTERS))]
     reduction = reduction if reduction >= LEAST_REDUCTION else 1.0
     low, high = drawing.sides

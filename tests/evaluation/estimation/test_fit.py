@@ -126,7 +126,7 @@ def test_calibration_puts_the_interval_where_the_truths_are() -> None:
 def test_a_benchmark_image_is_refused(photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     digest = benchmark_guard.pixel_hash(data.coffee())
     monkeypatch.setattr(benchmark_guard, "sharpbench_hashes", lambda: {digest: "Set14/coffee.png"})
-    drawing = Drawing(1, (64, 64), 1.0)
+    drawing = Drawing(1, (64, 64), (1.0, 1.0))
     assert len(draw_samples([photos / "rocket.png"], Camera(), ["sigma"], drawing, 0).features) == 1
     with pytest.raises(ValueError, match=r"coffee\.png is Set14/coffee\.png"):
         draw_samples([photos / "coffee.png"], Camera(), ["sigma"], drawing, 0)
@@ -135,7 +135,9 @@ def test_a_benchmark_image_is_refused(photos: Path, monkeypatch: pytest.MonkeyPa
 def test_a_condition_that_nobody_tells_is_named(photos: Path) -> None:
     message = "GaussianBlur does not say what noise was; it tells sigma"
     with pytest.raises(ValueError, match=f"^{message}$"):
-        draw_samples([photos / "rocket.png"], GaussianBlur(), ["sigma", "noise"], Drawing(1, (9, 9), 1.0), 0)
+        draw_samples(
+            [photos / "rocket.png"], GaussianBlur(), ["sigma", "noise"], Drawing(1, (9, 9), (1.0, 1.0)), 0
+        )
 
 
 def test_bad_settings_are_named(photos: Path) -> None:
@@ -143,13 +145,13 @@ def test_bad_settings_are_named(photos: Path) -> None:
         fitting(photos, train_dir=None)
     with pytest.raises(ConfigError, match=r"^an estimator needs a degradation .* found str$"):
         fitting(photos, degradation="blur")
-    message = re.escape("got crops=0, steps=300, sides=[100, 200], reduction=3")
+    message = re.escape("got crops=0, steps=300, sides=[100, 200], reduction=[1.75, 3.25]")
     with pytest.raises(ValueError, match=f"{message}$"):
         fitting(photos, crops=0)
-    with pytest.raises(ValueError, match=r"sides=\[9, 3\], reduction=3$"):
+    with pytest.raises(ValueError, match=r"sides=\[9, 3\], reduction=\[1\.75, 3\.25\]$"):
         fitting(photos, sides=[9, 3])
-    with pytest.raises(ValueError, match=r"sides=\[100, 200\], reduction=0\.5$"):
-        fitting(photos, reduction=0.5)
+    with pytest.raises(ValueError, match=r"sides=\[100, 200\], reduction=\[0\.5, 2\]$"):
+        fitting(photos, reduction=[0.5, 2])
 
 
 def test_the_command(photos: Path, tmp_path: Path, call: Callable[..., Any]) -> None:
