@@ -13,10 +13,11 @@ from sharpkd.cli.console import INTERRUPTED, SOME_FAILED, Voice, console, say, s
 from sharpkd.cli.plan import STREAM, Naming, UsageError, plan
 
 if TYPE_CHECKING:
+    from sharpkd.inference.automatic import Chooser
     from sharpkd.inference.sharpener import Sharpener
 
 
-DEFAULT_MODEL = "balanced"
+AUTO = "auto"
 
 
 class EngineChoice(StrEnum):
@@ -59,8 +60,17 @@ def sharpen(
         ),
     ] = None,
     model: Annotated[
-        Path | None,
-        typer.Option("--model", help="fast, balanced (default), quality, or a file.", metavar="NAME|PATH"),
+        Path,
+        typer.Option(
+            "--model",
+            help="auto (default), fast, balanced, quality or a file.",
+            metavar="NAME|PATH",
+            show_default=False,
+        ),
+    ] = Path(AUTO),
+    budget_ms: Annotated[
+        float | None,
+        typer.Option(metavar="N", help="auto: the best model within it a picture, frame."),
     ] = None,
     strength: Annotated[
         float,
@@ -68,11 +78,19 @@ def sharpen(
     ] = 1.0,
     engine: Annotated[
         EngineChoice,
-        typer.Option(metavar="NAME", help="auto (the fastest for the model), openvino, onnxruntime, torch."),
+        typer.Option(
+            metavar="NAME",
+            help="auto (the model's fastest), openvino, onnxruntime, torch.",
+            show_default=False,
+        ),
     ] = EngineChoice.auto,
     precision: Annotated[
         PrecisionChoice,
-        typer.Option(metavar="NAME", help="auto (the processor's fastest), bf16, fp16 or fp32."),
+        typer.Option(
+            metavar="NAME",
+            help="auto (the processor's fastest), bf16, fp16 or fp32.",
+            show_default=False,
+        ),
     ] = PrecisionChoice.auto,
     tile: Annotated[
         int | None, typer.Option(min=0, metavar="PIXELS", help="Side of a tile; 0: all at once.")
@@ -149,14 +167,12 @@ def sharpen(
         stop("--json and the picture would both go to stdout: give a file with -o")
     if work[0].target == STREAM and sys.stdout.isatty():
         stop("stdout is a terminal: give a file with -o, or redirect it")
-    sharpener = _open(model, engine, tile, precision)
-    if not sharpener.tiles_are_exact and not quiet:
-        say(f"{sharpener.info.path.name} looks at the whole picture: tiles change its result")
+    chooser = _chooser(model, engine, tile, precision, budget_ms, quiet)
     settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
-    failed = run(pictures, sharpener, settings, jobs, Voice(verbose, quiet, as_json)) if pictures else 0
+    failed = run(pictures, chooser, settings, jobs, Voice(verbose, quiet, as_json)) if pictures else 0
     failed += sharpen_videos(
         [(job.source, job.target) for job in videos if not (skip_existing and job.target.exists())],
-        lambda: sharpener.for_scene(strength),
+        lambda: chooser.for_scene(strength),
         console(),
         codec=codec,
         crf=crf,
@@ -171,21 +187,48 @@ def sharpen(
 
 @app.command()
 def info(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="fast, balanced, quality, or a model file.")],
+    file: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE|MODEL", help="A picture, a video, fast, balanced, quality, or a model file."
+        ),
+    ],
 ) -> None:
-    """Tell what a model file holds."""
+    """Tell what was done to a picture, and what would be, or what a model file holds."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
+    from sharpkd.inference.image_io import READ_SUFFIXES
     from sharpkd.inference.models import model_rows
+    from sharpkd.inference.video.files import is_video
 
+    if file.suffix.lower() in READ_SUFFIXES or is_video(file):
+        rows = _input_rows(file)
+    else:
+        rows = model_rows(_open(file, EngineChoice.auto, None))
     table = Table(show_header=False, box=None)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
-    for name, value in model_rows(_open(model, EngineChoice.auto, None)).items():
+    for name, value in rows.items():
         table.add_row(name, Text(value))
     Console().print(table)
+
+
+def _input_rows(file: Path) -> dict[str, str]:
+    from sharpkd.inference.automatic import AutoSharpener
+    from sharpkd.inference.image_io import ImageFileError, read_image
+    from sharpkd.inference.report import picture_rows
+    from sharpkd.inference.video.files import VideoError, is_video
+    from sharpkd.inference.video.report import video_rows
+
+    try:
+        if is_video(file):
+            return video_rows(file, AutoSharpener())
+        return picture_rows(read_image(file), AutoSharpener())
+    except (ImageFileError, VideoError) as error:
+        say(str(error))
+        raise typer.Exit(SOME_FAILED) from None
 
 
 @app.command()
@@ -214,8 +257,34 @@ def main() -> None:
         raise
 
 
+def _chooser(
+    model: Path,
+    engine: EngineChoice,
+    tile: int | None,
+    precision: PrecisionChoice,
+    budget_ms: float | None,
+    quiet: bool,
+) -> Chooser:
+    from sharpkd.inference.automatic import AutoSharpener, OneModel
+    from sharpkd.inference.engine import ModelError
+
+    if str(model) != AUTO:
+        if budget_ms is not None:
+            stop("--budget-ms is for --model auto")
+        sharpener = _open(model, engine, tile, precision)
+        if not sharpener.tiles_are_exact and not quiet:
+            say(f"{sharpener.info.path.name} looks at the whole picture: tiles change its result")
+        return OneModel(sharpener)
+    if budget_ms is not None and not budget_ms > 0:
+        stop(f"--budget-ms must be above 0, got {budget_ms:g}")
+    try:
+        return AutoSharpener(engine.value, tile, precision.value, budget_ms=budget_ms)
+    except ModelError as error:
+        stop(str(error))
+
+
 def _open(
-    model: Path | None,
+    model: Path,
     engine: EngineChoice,
     tile: int | None,
     precision: PrecisionChoice = PrecisionChoice.auto,
@@ -224,6 +293,6 @@ def _open(
     from sharpkd.inference.sharpener import Sharpener
 
     try:
-        return Sharpener(model or DEFAULT_MODEL, engine.value, tile, precision=precision.value)
+        return Sharpener(model, engine.value, tile, precision=precision.value)
     except ModelError as error:
         stop(str(error))

@@ -33,7 +33,8 @@ class Outcome:
         size: width and height of the result in pixels, or None.
         notes: what could not be kept, one sentence each.
         error: one line where it failed, with the file's name, else None.
-        measured: what was found to have been done to it, where that was asked for.
+        chosen: what was done to it and why, with what was measured.
+        model: that sharpened it; None where it was left alone.
     """
 
     source: Path
@@ -43,7 +44,8 @@ class Outcome:
     size: tuple[int, int] | None = None
     notes: tuple[str, ...] = ()
     error: str | None = None
-    measured: str | None = None
+    chosen: str | None = None
+    model: str | None = None
 
     def as_json(self) -> str:
         """One line of JSON."""
@@ -52,6 +54,7 @@ class Outcome:
             "output": None if self.output is None else str(self.output),
             "seconds": round(self.seconds, 3),
             "size": self.size,
+            "model": self.model,
             "notes": self.notes,
             "error": self.error,
         }
@@ -62,7 +65,7 @@ class Outcome:
     def details(self) -> str:
         """Size, time and what was found, in brackets, for the line that tells of the result."""
         known = [] if self.size is None else [f"{self.size[0]}x{self.size[1]}, {self.seconds:.2f} s"]
-        known += [] if self.measured is None else [self.measured]
+        known += [] if self.chosen is None else [self.chosen]
         return f" ({'; '.join(known)})" if known else ""
 
 

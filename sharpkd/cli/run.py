@@ -19,9 +19,9 @@ from sharpkd.cli.console import INTERRUPTED, TERMINATED, Count, Outcome, Voice, 
 from sharpkd.cli.plan import FORMATS, STREAM, Job
 
 if TYPE_CHECKING:
+    from sharpkd.inference.automatic import Chooser
     from sharpkd.inference.files import OnTile
     from sharpkd.inference.image_io import ImageFile
-    from sharpkd.inference.sharpener import Sharpener
 
 LARGEST_STREAM = 2 << 30
 PATIENCE = 3.0
@@ -40,7 +40,7 @@ class Settings:
         format: of what goes to standard output; None: the input's.
         overwrite: existing files are replaced.
         skip_existing: existing results are left as they are, and their inputs unread.
-        measure: tell the blur that is measured.
+        measure: measure the blur in any case, to tell of it.
     """
 
     strength: float = 1.0
@@ -59,7 +59,7 @@ class Terminated(KeyboardInterrupt):
     """SIGTERM, which is handled as Ctrl-C is."""
 
 
-def run(jobs: Sequence[Job], sharpener: Sharpener, settings: Settings, workers: int, voice: Voice) -> int:
+def run(jobs: Sequence[Job], chooser: Chooser, settings: Settings, workers: int, voice: Voice) -> int:
     """Do all jobs and tell how each ended, in their order.
 
     Workers are threads: the net, the codecs and zlib compute outside Python's lock, all share one net in
@@ -69,7 +69,7 @@ def run(jobs: Sequence[Job], sharpener: Sharpener, settings: Settings, workers: 
     Returns:
         How many failed.
     """
-    crew = _Crew(jobs, sharpener, settings)
+    crew = _Crew(jobs, chooser, settings)
     failed = 0
     try:
         with _sigterm_as_interrupt(), voice.counting(len(jobs)) as count:
@@ -115,8 +115,8 @@ def _sigterm_as_interrupt() -> Iterator[None]:
 class _Crew:
     """Threads that take jobs in order."""
 
-    def __init__(self, jobs: Sequence[Job], sharpener: Sharpener, settings: Settings) -> None:
-        self._jobs, self._sharpener, self._settings = jobs, sharpener, settings
+    def __init__(self, jobs: Sequence[Job], chooser: Chooser, settings: Settings) -> None:
+        self._jobs, self._chooser, self._settings = jobs, chooser, settings
         self._waiting = iter(range(len(jobs)))
         self._outcomes: dict[int, Outcome] = {}
         self._changed = threading.Condition()
@@ -161,7 +161,7 @@ class _Crew:
                 count.part(index, done / total)
 
             try:
-                outcome = sharpen_one(self._jobs[index], self._sharpener, self._settings, on_tile)
+                outcome = sharpen_one(self._jobs[index], self._chooser, self._settings, on_tile)
             except Stopped:
                 return
             count.finished(index)
@@ -170,13 +170,13 @@ class _Crew:
                 self._changed.notify_all()
 
 
-def sharpen_one(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile) -> Outcome:
+def sharpen_one(job: Job, chooser: Chooser, settings: Settings, on_tile: OnTile) -> Outcome:
     """Read, sharpen and write one file; what goes wrong is in the outcome, in one line."""
     from sharpkd.inference.image_io import ImageFileError
 
     started = time.monotonic()
     try:
-        return _sharpen(job, sharpener, settings, on_tile, started)
+        return _sharpen(job, chooser, settings, on_tile, started)
     except ImageFileError as error:
         line = str(error)
     except Exception as error:  # whatever one file provokes in an engine or a codec, the others go on
@@ -184,7 +184,7 @@ def sharpen_one(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnT
     return Outcome(job.source, seconds=time.monotonic() - started, error=line)
 
 
-def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile, started: float) -> Outcome:
+def _sharpen(job: Job, chooser: Chooser, settings: Settings, on_tile: OnTile, started: float) -> Outcome:
     from sharpkd.inference.files import sharpened, side_by_side
     from sharpkd.inference.image_io import write_image
 
@@ -194,11 +194,8 @@ def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile
     if existing and not settings.overwrite:
         _refuse(job.source, existing[0])
     before = _read(job.source)
-    measured = None
-    if settings.measure:
-        blind = "" if sharpener.is_aware else ", the net is blind"
-        measured = f"{sharpener.measure(before.pictures[0].pixels)}{blind}"
-    after = sharpened(before, sharpener, settings.strength, on_tile)
+    chosen = chooser.chosen_for(before, measured=settings.measure)
+    after = sharpened(before, chosen, settings.strength, on_tile)
     on_tile(1, 1)  # the last chance to stop before something is written
     notes = [*before.notes]
     if job.target == STREAM:
@@ -215,7 +212,8 @@ def _sharpen(job: Job, sharpener: Sharpener, settings: Settings, on_tile: OnTile
         time.monotonic() - started,
         (width, height),
         tuple(dict.fromkeys(notes)),
-        measured=measured,
+        chosen=str(chosen),
+        model=chosen.choice.model if chosen.choice.strength else None,
     )
 
 

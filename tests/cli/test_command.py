@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -11,10 +12,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
+from skimage.data import astronaut
 from typer.testing import CliRunner, Result
 
 from sharpkd.cli import app
+from sharpkd.data.degradation_maths import gaussian_blur
+from sharpkd.inference.automatic import AutoSharpener
 from sharpkd.inference.models import MADE_FOR
+from sharpkd.inference.picture import ImageFile, Picture
 from sharpkd.inference.sharpener import Sharpener
 
 
@@ -198,7 +203,7 @@ def test_verbose_tells_the_blur(photo: Path, student_checkpoint: Path) -> None:
     estimate = Sharpener(student_checkpoint).measure(_pixels(photo))
     assert result.exit_code == 0
     assert result.stderr.startswith(f"{photo} -> {photo.with_name('photo_sharp.png')} (")
-    assert result.stderr.endswith(f" s; {estimate}, the net is blind)\n")
+    assert result.stderr.endswith(f" s; {student_checkpoint.stem}; {estimate}, the net is blind)\n")
     assert str(estimate).startswith("sigma ")
 
 
@@ -209,8 +214,51 @@ def test_script_and_module_are_the_same_command() -> None:
     assert (done.returncode, done.stderr) == (1, "x.png: no such file\n")
 
 
-def test_without_a_model_it_is_balanced(photo: Path) -> None:
-    assert _run("sharpen", photo).exit_code == 0
-    np.testing.assert_array_equal(
-        _pixels(photo.with_name("photo_sharp.png")), Sharpener("balanced")(_pixels(photo))
-    )
+@pytest.fixture
+def blurred(tmp_path: Path) -> Path:
+    """A photograph, blurred by two pixels, as JPEG of quality 60."""
+    path = tmp_path / "blurred.jpg"
+    pixels = gaussian_blur(np.ascontiguousarray(astronaut()[100:292, 100:340]), 2.0)
+    Image.fromarray(pixels).save(path, quality=60, dpi=(300, 300))
+    return path
+
+
+def test_without_a_model_one_is_chosen_and_a_sharp_picture_left_alone(blurred: Path, photo: Path) -> None:
+    result = _run("sharpen", blurred, "-v", "--json", "--format", "png")
+    assert result.exit_code == 0
+    pixels = _pixels(blurred)
+    chosen = AutoSharpener().chosen_for(ImageFile((Picture(pixels),), "JPEG"))
+    assert (chosen.choice.model, chosen.choice.strength) == ("quality", 1)
+    assert json.loads(result.stdout)["model"] == "quality"
+    assert result.stderr.endswith(f" s; {chosen})\n")
+    expected = Sharpener("quality")(pixels)
+    np.testing.assert_array_equal(_pixels(blurred.with_name("blurred_sharp.png")), expected)
+    result = _run("sharpen", photo, "-v", "--json", "--model", "auto", "--budget-ms", "500")
+    assert "; left alone: it is sharp (sigma 0." in result.stderr
+    assert json.loads(result.stdout)["model"] is None
+    np.testing.assert_array_equal(_pixels(photo.with_name("photo_sharp.png")), _pixels(photo))
+
+
+def test_a_budget_is_for_auto_and_above_0(photo: Path) -> None:
+    result = _run("sharpen", photo, "--model", "fast", "--budget-ms", "5")
+    assert (result.exit_code, result.stderr) == (2, "--budget-ms is for --model auto\n")
+    result = _run("sharpen", photo, "--budget-ms", "0")
+    assert (result.exit_code, result.stderr) == (2, "--budget-ms must be above 0, got 0\n")
+
+
+def test_info_tells_of_a_picture(blurred: Path, tmp_path: Path) -> None:
+    lines = _run("info", blurred).output.splitlines()
+    found = {line[:13].strip(): line[13:].strip() for line in lines}
+    assert found["picture"] == "240x192, RGB, 8 bits a channel"
+    assert found["format"] == "JPEG"
+    assert found["metadata"] == "the resolution"
+    matched = re.fullmatch(r"sigma (\d\.\d\d) ± \d\.\d\d px", found["blur"])
+    assert matched is not None
+    assert 1.5 < float(matched[1]) < 2.5
+    matched = re.fullmatch(r"as JPEG (\d+)", found["compression"])
+    assert matched is not None
+    assert 40 < int(matched[1]) < 80
+    assert found["enlarged"] == "no"
+    assert found["auto"].startswith("quality at strength 1.00: ")
+    result = _run("info", tmp_path / "none.png")
+    assert (result.exit_code, result.stderr) == (1, f"{tmp_path / 'none.png'}: no such file\n")

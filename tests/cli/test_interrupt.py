@@ -15,13 +15,13 @@ from PIL import Image
 # Where the signal comes: among tiles, within a computation that does not end, while a result is written, or
 # before anything is done.
 AMONG_TILES = (
-    "def picture(self, picture, strength, on_tile):\n"
+    "def picture(self, picture, strength, on_tile, estimate):\n"
     "    for tile in range(2000):\n"
     "        time.sleep(0.05); os.write(1, b'now\\n'); on_tile(tile, 2000)\n"
     "Sharpener.picture = picture\n"
 )
 WITHIN_A_COMPUTATION = (
-    "def picture(self, *a):\n"
+    "def picture(self, *a, **settings):\n"
     "    os.write(1, b'now\\n'); time.sleep(600)\n"
     "Sharpener.picture = picture\n"
     "run.PATIENCE = 0.2\n"

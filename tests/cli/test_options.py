@@ -44,7 +44,7 @@ def test_results_and_their_order_do_not_depend_on_jobs(
     assert sorted(written[0]) == ["0.png", "1.png", "3.png", "4.png", "5.png"]
     assert [line["input"] for line in told[1]] == [str(path) for path in paths]
     for one in (told[0][3], told[1][3]):
-        assert one.keys() == {"input", "output", "seconds", "size", "notes", "error"}
+        assert one.keys() == {"input", "output", "seconds", "size", "model", "notes", "error"}
         assert (one["size"], one["notes"], one["error"]) == ([46, 43], [], None)
         assert 0 < one["seconds"] < 60
     assert told[0][2] | {"seconds": 0} == {
@@ -52,6 +52,7 @@ def test_results_and_their_order_do_not_depend_on_jobs(
         "output": None,
         "seconds": 0,
         "size": None,
+        "model": None,
         "notes": [],
         "error": f"{paths[2]}: is not an image that Pillow reads",
     }
