@@ -18,9 +18,9 @@ WEIGHTS = ROOT / "sharpkd" / "weights"
 SIZES = ("fast", "balanced", "quality")
 LOCAL = ("path", "run")  # where files lay on the machine that measured
 WHAT = {
-    "fast": "for video: a Wiener filter, then 4 convolutions of 32 channels, pixel-unshuffle 4",
-    "balanced": "for photos: two Wiener filters, then 5 convolutions of 48 channels, pixel-unshuffle 4",
-    "quality": "for photos: three Wiener filters, then 6 convolutions of 32 channels, pixel-unshuffle 2",
+    "fast": "for video: a Wiener filter, then 3 convolutions of 32 channels, pixel-unshuffle 4",
+    "balanced": "for photos and small video: a Wiener filter, then 5 convolutions of 48 channels, pixel-unshuffle 4",
+    "quality": "for photos: three Wiener filters, then 6 convolutions of 48 channels, pixel-unshuffle 2",
 }
 CHROMA = {
     "fast": "It restores luma; Cb and Cr stay as they were.",

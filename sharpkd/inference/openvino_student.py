@@ -120,7 +120,9 @@ def _graph(layers: Layers, pixels: PixelFormat) -> Any:
         if i < len(layers.slopes):
             node = op.prelu(node, op.constant(layers.slopes[i]))
     if layers.details is not None:
-        added = op.gather(inputs[1], op.constant(layers.details.added), op.constant(np.int64(1)))
+        added = inputs[1]
+        if not np.array_equal(layers.details.added, np.arange(layers.details.channels)):
+            added = op.gather(added, op.constant(layers.details.added), op.constant(np.int64(1)))
         node = op.add(node, op.multiply(added, op.constant(np.float32(layers.details.strength))))
     if in_graph:
         node = op.clamp(op.round(op.add(node, picture), "half_to_even"), 0.0, float(pixels.top))
