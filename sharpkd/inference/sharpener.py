@@ -20,6 +20,7 @@ from sharpkd.inference.engine import Engine, EngineName, ModelInfo, PrecisionNam
 from sharpkd.inference.errors import ModelError
 from sharpkd.inference.image_io import Picture
 from sharpkd.inference.models import model_path
+from sharpkd.inference.scene import Scenes
 from sharpkd.inference.student import PixelFormat
 from sharpkd.inference.tiling import run_tiled
 
@@ -173,10 +174,8 @@ class Sharpener:
         result = self._any_array(_as_array(image), strength, sigma, estimate)
         return Image.fromarray(result) if isinstance(image, Image.Image) else result
 
-    def for_scene(self, strength: float = 1.0) -> Callable[[NDArray[Any]], NDArray[Any]]:
-        """A function that sharpens all frames of a scene alike, by what is measured in the first one.
-
-        Measured in every frame, sigma would differ a little from frame to frame, and so would the sharpness.
+    def for_scene(self, strength: float = 1.0) -> Scenes:
+        """A function that sharpens a video's frames: those of a scene alike, by what its first one shows.
 
         Args:
             strength: as of calling the sharpener.
@@ -184,14 +183,7 @@ class Sharpener:
         Returns:
             A function of a frame, as of calling the sharpener; for one thread.
         """
-        known: list[Estimate] = []
-
-        def restore(frame: NDArray[Any]) -> NDArray[Any]:
-            if self.is_aware and not known:
-                known.append(self.measure(frame))
-            return self(frame, strength, estimate=known[0] if known else None)
-
-        return restore
+        return Scenes(self, strength)
 
     def picture(
         self,

