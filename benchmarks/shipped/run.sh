@@ -10,8 +10,8 @@ export SHARPKD_OUTPUTS=${SHARPKD_OUTPUTS:-$PWD/outputs}
 python=${PYTHON:-.venv/bin/python}
 
 declare -A settings=(
-    [fast]=""
-    [balanced]=""
+    [fast]="trainer.max_steps=4000"
+    [balanced]="trainer.max_steps=6000"
     [quality]="trainer.max_steps=5500 optimizer.lr=0.0005"
 )
 sizes=("$@")
