@@ -23,8 +23,8 @@ $(READY): pyproject.toml constraints.txt
 demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a photo (6 minutes on 2 cores)
 	$(BIN)/python -m sharpkd.demo
 
-test: $(READY)  ## Run all tests
-	$(BIN)/python -m pytest
+test: $(READY)  ## Run all tests, a process for each core
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 lint: $(READY)  ## Check style and formatting
 	$(BIN)/ruff check .
