@@ -17,7 +17,7 @@ setup: $(READY)  ## Install everything into .venv (again only if pyproject.toml 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SharpKD needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,optuna,video,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,int8,optuna,video,dev]'
 	touch $(READY)
 
 demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a photo (6 minutes on 2 cores)

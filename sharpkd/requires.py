@@ -17,6 +17,7 @@ EXTRAS: dict[str, tuple[str, ...]] = {
         "onnx",
         "onnxscript",
     ),
+    "int8": ("nncf",),
     "optuna": ("hydra_plugins.hydra_optuna_sweeper", "optuna"),
 }
 

@@ -99,7 +99,7 @@ def test_a_net_that_is_told_the_blur_is_exported_for_one(told: Path, tmp_path: P
         np.testing.assert_allclose(outputs[-1], expected, atol=1e-5)
         assert engine.info.net == "sharpkd.nets.pixel_student.PixelStudent"
         assert engine.info.args == PixelStudent(width=8, depth=3, luma_only=True).arguments()
-        assert engine.info.metadata == {"run": "a test", "condition": f"[{sigma}]"}
+        assert engine.info.metadata == {"run": "a test", "licence": "MIT", "condition": f"[{sigma}]"}
     assert np.abs(outputs[0] - outputs[1]).max() > 1e-2
 
 
@@ -123,18 +123,32 @@ def test_the_command_takes_a_condition(told: Path, call: Callable[..., Any], tmp
 
 
 def test_command_writes_the_file_from_any_folder(student_checkpoint: Path, tmp_path: Path) -> None:
-    settings = [f"checkpoint={student_checkpoint}", "output=new/s.onnx"]
+    settings = [f"checkpoint={student_checkpoint}", "output=new/s.onnx", "format=all", "precision=fp16"]
+    settings += ["measurement_crops=3", "degradation=noisy", "degradation.sigma=1.6"]
     done = subprocess.run(
-        [sys.executable, "-m", "sharpkd.export", *settings], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-X", "importtime", "-m", "sharpkd.export", *settings],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"wrote new/s\.onnx, max abs error \d\.\de-\d\d against PyTorch\n", done.stdout)
-    assert sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")) == ["new", "new/s.onnx"]
+    line = (
+        r"wrote new/s\.{}, max abs error \d\.\de-\d\d against PyTorch, PSNR \d\d\.\d\d dB on 3 "
+        r"degraded crops \([+-]0\.\d\d\d\)\n"
+    )
+    assert re.fullmatch(line.format("onnx") + line.format("xml"), done.stdout)
+    written = sorted(str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*"))
+    assert written == ["new", "new/s.bin", "new/s.onnx", "new/s.xml"]
+    # only int8 needs it, and it takes seconds
+    imported = {one.rpartition("|")[2].strip() for one in done.stderr.splitlines()}
+    assert "openvino" in imported
+    assert not [name for name in imported if name.startswith("nncf")]
 
 
 @pytest.mark.parametrize(
     ("arguments", "code", "line"),
     [
+        (["checkpoint=a.ckpt", "format=ir"], 1, "error: format must be one of onnx, openvino, all, got 'ir'"),
         ([], 2, "error: checkpoint: none given, expected checkpoint=PATH"),
         (["checkpont=a"], 2, "error: there is no setting 'checkpont'. did you mean 'checkpoint'?"),
         (["checkpoint=a.ckpt"], 1, "error: no weight file at a.ckpt"),

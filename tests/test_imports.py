@@ -18,7 +18,7 @@ ENTRY_POINTS = {"train", "evaluate", "export", "benchmark", "cli", "demo"}
 # Highest first. Within one row everything may import everything, except among the leaves.
 LAYERS: list[set[str]] = [
     ENTRY_POINTS,
-    {"config", "config_check", "config_hints", "callbacks", "evaluation", "loggers", "runs"},
+    {"config", "config_check", "config_hints", "callbacks", "evaluation", "exporting", "loggers", "runs"},
     {"modules", "inference"},
     {"data", "checkpoint"},
     {"nets", "estimation", "losses", "distillation", "metrics"},

@@ -87,9 +87,9 @@ def test_installed_wheel_composes_its_configuration(installed: Path, tmp_path: P
         "from sharpkd.config import compose, conf_dir\n"
         "print(conf_dir())\n"
         "print(compose('train', ['net=pixel_student', 'net.width=7']).net.width)\n"
-        "print(compose('export', ['checkpoint=a']).max_error)\n"
+        "print(compose('export', ['checkpoint=a']).max_loss_db)\n"
     )
-    assert _away(code, installed, tmp_path).split() == [str(installed / "sharpkd" / "conf"), "7", "0.001"]
+    assert _away(code, installed, tmp_path).split() == [str(installed / "sharpkd" / "conf"), "7", "0.1"]
 
 
 def test_installed_script_is_the_command(wheel: Path, installed: Path, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ def test_every_import_is_declared(project: dict[str, Any], project_root: Path) -
     video = set((package / "inference" / "video").rglob("*.py"))
     assert _imported([path for path in light if path not in video]) - {"torch"} <= base
     assert _imported(sorted(video)) <= base | extras["video"]
-    declared = base | extras["train"] | extras["optuna"] | extras["video"]
+    declared = base | extras["train"] | extras["int8"] | extras["optuna"] | extras["video"]
     assert _imported(sorted(package.rglob("*.py"))) <= declared
 
 

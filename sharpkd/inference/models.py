@@ -66,6 +66,7 @@ def model_rows(sharpener: Sharpener) -> dict[str, str]:
         "net": f"{about.net}({arguments})",
         "engine": sharpener.engine,
         "precision": sharpener.precision,
+        **({} if about.precision == "fp32" else {"held in": about.precision}),
         "blur": "measured in each picture" if sharpener.is_aware else "not told (a blind net)",
         "sha256": about.sha256,
         "size": f"{about.path.stat().st_size:,} bytes",

@@ -29,7 +29,8 @@ PRECISIONS = {"bf16": ("BF16", "bf16"), "fp16": ("FP16", "f16"), "fp32": ("FP32"
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
+    """OpenVINO's one core of this process."""
     import openvino
 
     return openvino.Core()
@@ -37,7 +38,7 @@ def _core() -> Any:
 
 def fast_precisions() -> list[str]:
     """The precisions that this CPU computes in, fastest first; fp32 always."""
-    able = _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    able = core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
     return [name for name, (capability, _) in PRECISIONS.items() if capability in able or name == "fp32"]
 
 
@@ -56,6 +57,22 @@ def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads
     Raises:
         ModelError: this CPU does not compute in that precision.
     """
+    settings = settings_for(precision, threads)
+    net = compiled(_graph(layers, pixels), settings)
+    if layers.details is None:
+        return on_cells(net, layers.unshuffle, pixels)
+    # Rounded to 8 significant bits the kernels would no longer sum to 0.
+    exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
+    filters = compiled(_filters(layers.details, layers.unshuffle, pixels), exact)
+    return on_cells(net, layers.unshuffle, pixels, filters, layers.details.reach)
+
+
+def settings_for(precision: str, threads: int | None = None) -> dict[str, Any]:
+    """What a graph is compiled with.
+
+    Raises:
+        ModelError: this CPU does not compute in that precision.
+    """
     if precision not in fast_precisions():
         found = ", ".join(fast_precisions())
         raise ModelError(f"this CPU does not compute in {precision} under OpenVINO; it does in {found}")
@@ -66,25 +83,19 @@ def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads
     }
     if threads is not None:
         settings["INFERENCE_NUM_THREADS"] = threads
-    net = _compiled(_graph(layers, pixels), settings)
-    if layers.details is None:
-        return on_cells(net, layers.unshuffle, pixels)
-    # Rounded to 8 significant bits the kernels would no longer sum to 0.
-    exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
-    filters = _compiled(_filters(layers.details, layers.unshuffle, pixels), exact)
-    return on_cells(net, layers.unshuffle, pixels, filters, layers.details.reach)
+    return settings
 
 
-def _compiled(model: Any, settings: dict[str, Any]) -> Callable[..., NDArray[Any]]:
+def compiled(model: Any, settings: dict[str, Any]) -> Callable[..., NDArray[Any]]:
     """A graph as a function of its inputs that several threads may call at a time."""
-    compiled = _core().compile_model(model, "CPU", settings)
+    program = core().compile_model(model, "CPU", settings)
     idle: SimpleQueue[Any] = SimpleQueue()
 
     def run(*given: NDArray[Any]) -> NDArray[Any]:
         try:
             request = idle.get_nowait()
         except Empty:
-            request = compiled.create_infer_request()
+            request = program.create_infer_request()
         try:
             return np.array(request.infer(list(given), share_inputs=True, share_outputs=True)[0])
         finally:

@@ -42,7 +42,7 @@ class Sharpener:
     net for it. All of an image's tiles are told the same, so they are exact.
 
     Args:
-        model: "fast", "balanced" or "quality", for the weights of the package, or an ``.onnx``,
+        model: "fast", "balanced" or "quality", for the weights of the package, or an ``.onnx``, ``.xml``,
             ``.safetensors`` or ``.ckpt`` file; see `sharpkd.inference.engine.open_engine`.
         engine: "auto", "openvino", "onnxruntime" or "torch".
         tile: side of a tile in pixels; 0 means the whole image at once. None means 1024 for a net with a

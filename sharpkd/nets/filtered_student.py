@@ -119,8 +119,7 @@ def mirrored(image: Tensor, reach: int) -> Tensor:
 
 def _mirror(side: int, reach: int, like: Tensor) -> Tensor:
     place = torch.arange(-reach, side + reach, device=like.device)
-    if side == 1:
-        return torch.zeros_like(place)
-    period = 2 * (side - 1)
+    # at least 1, for a side of 1; a tensor, since a graph for all sizes knows no number here
+    period = (2 * torch.full_like(place, side) - 2).clamp_min(1)
     place = place.remainder(period)
     return torch.minimum(place, period - place)

@@ -46,7 +46,7 @@ def test_all_engines_tell_the_same_about_a_net(student_checkpoint: Path, student
             receptive_field=15,
             stride=2,
             scale=1,
-            metadata={"run": "a test"},
+            metadata={"run": "a test"} | ({"licence": "MIT"} if path == student_onnx else {}),
         )
 
 
@@ -133,7 +133,7 @@ def test_bad_models(
     _raises(tmp_path, f"model {tmp_path} is a folder, not a model file: name fast, balanced or quality")
     other = tmp_path / "model.pt"
     other.write_bytes(b"x")
-    _raises(other, f"model {other} has the suffix '.pt'; expected one of .onnx, .safetensors, .ckpt")
+    _raises(other, f"model {other} has the suffix '.pt'; expected one of .onnx, .xml, .safetensors, .ckpt")
     broken = tmp_path / "broken.onnx"
     broken.write_bytes(b"not a model")
     _raises(broken, f"{broken}: ONNX Runtime cannot run it (")

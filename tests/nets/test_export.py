@@ -17,6 +17,7 @@ from sharpkd.nets.enhanced_cnn import EnhancedCNN
 from sharpkd.nets.mobile_student import MobileStudent
 from sharpkd.nets.nafnet import NAFNet
 from sharpkd.nets.pixel_student import PixelStudent
+from sharpkd.nets.wiener_student import WienerStudent
 
 
 # torch.export uses a name of its own that torch is about to drop
@@ -33,6 +34,7 @@ from sharpkd.nets.pixel_student import PixelStudent
         lambda: PixelStudent(width=4, depth=3, luma_only=True, rep=True),
         lambda: AwareStudent(width=4, depth=3, scale=2),
         lambda: AwareStudent(width=4, depth=3, luma_only=True).fold(torch.tensor([1.6])),
+        lambda: WienerStudent(4, 4, 3, candidates=2, taps=9).fold(torch.tensor([1.6])),
     ],
     ids=[
         "pixel_student",
@@ -44,6 +46,7 @@ from sharpkd.nets.pixel_student import PixelStudent
         "pixel_student-luma-rep",
         "aware_student-x2",
         "aware_student-luma-folded",
+        "wiener_student-folded",
     ],
 )
 def test_exported_graph_takes_any_size(
