@@ -98,8 +98,9 @@ def export_net(
         output: the ``.onnx`` or ``.xml`` file, for format "all" either; by default beside the checkpoint,
             with its name and, but for fp32 and float32, the precision and pixels.
         format: "onnx", "openvino" (``.xml`` and ``.bin``) or "all".
-        precision: "fp32"; "fp16", which is how the weights are held: everything is computed in fp32; or
-            "int8", in which all layers but the first and the last are held and computed.
+        precision: "fp32"; "fp16", which is how the weights are held, not how anything is computed; or "int8"
+            for all layers but the first and the last: held so, and computed so by OpenVINO (what ONNX
+            Runtime does with such a file is said at `sharpkd.inference.exported.OnnxEngine`).
         pixels: "uint8" has conversion, clamp and rounding in the graph.
         condition: what was done to the images that the file is for, as the net was told it in training
             (blur sigma in pixels first); of nets that are told it, and of no other.

@@ -49,8 +49,8 @@ def save(model: Any, path: Path, *, halve_weights: bool) -> None:
     """Write ``path`` (``.xml``) and the ``.bin`` beside it.
 
     Args:
-        halve_weights: hold the weights in float16, with a conversion to float32 in the graph behind each. On
-            a CPU all is still computed in float32, unless OpenVINO is told another precision. Numbers that
-            float16 cannot hold stay float32.
+        halve_weights: hold the weights in float16, with a conversion to float32 in the graph behind each.
+            That says nothing of how it is computed: in whatever precision OpenVINO is asked for when it
+            compiles the graph. Numbers that float16 cannot hold stay float32.
     """
     ov.save_model(model, path, compress_to_fp16=halve_weights)

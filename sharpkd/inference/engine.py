@@ -79,7 +79,7 @@ def open_engine(
         threads: CPU threads; None leaves the choice to the engine (torch keeps its global setting).
         precision: "auto" is what this CPU computes fastest in under OpenVINO, bf16 or fp16 where it has
             them, for pictures of 8 bits; pictures of more bits, ``.xml`` files and the other engines are
-            computed in fp32 (in int8 what a file was quantised to).
+            computed in fp32, but for what an ``.xml`` file has in int8.
 
     Raises:
         ModelError: no such file, an unknown suffix, an engine or a precision that cannot run this kind of

@@ -34,7 +34,7 @@ class ExportedNet(ABC):
 
     def __init__(self, info: ModelInfo, takes_uint8: bool, precision: str = "fp32") -> None:
         self.info, self.takes_uint8 = info, takes_uint8
-        self.precision = "int8" if info.precision == "int8" else precision
+        self.precision = precision
         self.luma_only = bool(info.args.get("luma_only", False))
 
     @abstractmethod
@@ -80,7 +80,10 @@ class ExportedNet(ABC):
 
 
 class OnnxEngine(ExportedNet):
-    """An ``.onnx`` file under ONNX Runtime on the CPU.
+    """An ``.onnx`` file under ONNX Runtime on the CPU, which computes in fp32.
+
+    Of a file in int8 it computes rounded numbers in fp32 wherever anything but ReLU stands between a
+    convolution and the next rounding, such as the students' PReLU.
 
     Args:
         path: the file.
@@ -156,7 +159,8 @@ class OpenVinoEngine(ExportedNet):
         if not one or not (takes_uint8 or found[0][0] == "f32"):
             shown = ", ".join(f"{kind} {shape.to_string()}" for kind, shape in found)
             raise ModelError(f"{path} takes ({shown}); {EXPECTED}")
-        super().__init__(info_from_metadata(path, _pairs(model)), takes_uint8, chosen)
+        info = info_from_metadata(path, _pairs(model))
+        super().__init__(info, takes_uint8, "int8" if info.precision == "int8" else chosen)
 
     def infer(self, image: NDArray[Any]) -> NDArray[Any]:
         """See :meth:`ExportedNet.infer`."""

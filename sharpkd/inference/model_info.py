@@ -28,8 +28,8 @@ class ModelInfo:
         stride: pixels; tiles start at its multiples.
         scale: output pixels per input pixel along each axis.
         metadata: anything else that the file carries.
-        precision: how the file holds its weights: "fp32", "fp16" (computed in fp32) or "int8" (all but what
-            lies before the second and behind the last but one convolution, and computed so).
+        precision: how the file holds its weights: "fp32", "fp16" or "int8" (but for what lies before the
+            second and behind the last but one convolution).
     """
 
     path: Path

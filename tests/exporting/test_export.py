@@ -164,7 +164,8 @@ def test_int8_is_near_the_net_and_both_formats_agree(
     assert np.abs(outputs[0] - outputs[1]).max() < 0.02
     for kind, engine in ((".onnx", OnnxEngine), (".xml", OpenVinoEngine)):
         opened = engine(quantised[kind].path)
-        assert (opened.precision, opened.info.precision) == ("int8", "int8")
+        assert opened.info.precision == "int8"
+        assert opened.precision == {".onnx": "fp32", ".xml": "int8"}[kind]
 
 
 def test_int8_with_pixels(student_checkpoint: Path, photo: Tensor, tmp_path: Path) -> None:

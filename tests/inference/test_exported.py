@@ -124,7 +124,8 @@ def test_an_int8_file_says_so(files: dict[str, Path], student_onnx: Path, tmp_pa
     onnx_forms.describe(model, pairs)
     onnx.save(model, tmp_path / "a.onnx")
     rows = model_rows(Sharpener(tmp_path / "a.onnx"))
-    assert (rows["precision"], rows["held in"]) == ("int8", "int8")
+    # ONNX Runtime has no kernel for what it holds
+    assert (rows["precision"], rows["held in"]) == ("fp32", "int8")
     assert "held in" not in model_rows(Sharpener(student_onnx))
 
 
