@@ -225,6 +225,24 @@ def aware_table(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def engine_speed_table(rows: list[dict[str, Any]]) -> str:
+    """Milliseconds a frame under OpenVINO in its fastest precision, by size, as Markdown."""
+    fastest = next(row["precision"] for row in rows if row["engine"] == "openvino")
+    sizes = list(dict.fromkeys(row["size"] for row in rows))
+    kept = [row for row in rows if row["engine"] == "opencv" or row["precision"] == fastest]
+    header = [f"{size.replace('x', '×')}, ms" for size in sizes]
+    header += [f"frames/s at {sizes[-1].replace('x', '×')}", "times faster than the CNN there"]
+    lines = ["| | " + " | ".join(header) + " |", "| --- |" + " ---: |" * len(header)]
+    for model, pixels in dict.fromkeys((row["model"], row["pixels"]) for row in kept):
+        by_size = {row["size"]: row for row in kept if (row["model"], row["pixels"]) == (model, pixels)}
+        cells = [f"{by_size[size]['ms']:.3g}" for size in sizes]
+        last = by_size[sizes[-1]]
+        ratio = last["vs_enhanced_cnn"]
+        cells += [f"{last['frames_per_second']:.3g}", "" if ratio is None else f"{ratio:.3g}"]
+        lines.append(f"| `{model}`, {pixels} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _each(values: dict[str, float], keys: list[str]) -> list[str]:
     return [f"{values[key]:.2f}" for key in keys]
 
@@ -249,7 +267,9 @@ def committed_tables() -> dict[str, str]:
     teachers = {name: json.loads((HERE / "teachers" / name / "metrics.json").read_text()) for name in SETS}
     aware = json.loads((HERE / "aware" / "results.json").read_text())
     shipped = json.loads((HERE / "shipped" / "sharpbench.json").read_text())
+    engines = json.loads((HERE / "speed" / "speed.json").read_text())
     return {
+        "speed": engine_speed_table(engines["rows"]),
         "shipped": shipped_table(shipped),
         "estimation": estimation_table(blur["rows"]),
         "teachers": table(teachers),
