@@ -11,7 +11,7 @@ python=${PYTHON:-.venv/bin/python}
 
 declare -A settings=(
     [fast]="trainer.max_steps=4000"
-    [balanced]="trainer.max_steps=4000"
+    [balanced]=""
     [quality]="trainer.max_steps=5500 optimizer.lr=0.0005"
 )
 sizes=("$@")

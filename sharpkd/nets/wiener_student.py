@@ -19,7 +19,7 @@ from sharpkd.nets.reparameterised import ReparameterisedConv
 
 GRID = 64
 """Frequencies along each axis at which the filters are designed."""
-NOISE_TO_SIGNAL = (1e-4, 3e-5, 3e-4)
+NOISE_TO_SIGNAL = (1e-4, 3e-4, 3e-5)
 """Where the learnt ratios start; further filters start at the first."""
 SPECTRUM = 200.0
 """The ratio grows as 1 + 200 f² with the frequency f in cycles per pixel: images have less signal there."""

@@ -19,7 +19,7 @@ LIMITS = {
     "attention_teacher_small": (1e6, 1.5e6, 0, 46),
     "attention_teacher_tiny": (1e5, 2e5, 0, 15),
     "aware_student": (54_732, 54_732, 10.9, 11),
-    "balanced": (115_986, 115_986, 7.3, 7.4),
+    "balanced": (109_009, 109_009, 6.5, 6.6),
     "fast": (32_209, 32_209, 1.6, 1.7),
     "enhanced_cnn": (483_587, 483_587, 482.6, 482.8),
     "nafnet": (3.5e6, 4.5e6, 0, 150),
