@@ -235,7 +235,7 @@ def engine_speed_table(rows: list[dict[str, Any]]) -> str:
     lines = ["| | " + " | ".join(header) + " |", "| --- |" + " ---: |" * len(header)]
     for model, pixels in dict.fromkeys((row["model"], row["pixels"]) for row in kept):
         by_size = {row["size"]: row for row in kept if (row["model"], row["pixels"]) == (model, pixels)}
-        cells = [f"{by_size[size]['ms']:.3g}" for size in sizes]
+        cells = [f"{ms:.1f}" if (ms := by_size[size]["ms"]) < 100 else f"{ms:,.0f}" for size in sizes]
         last = by_size[sizes[-1]]
         ratio = last["vs_enhanced_cnn"]
         cells += [f"{last['frames_per_second']:.3g}", "" if ratio is None else f"{ratio:.3g}"]
