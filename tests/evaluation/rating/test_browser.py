@@ -73,7 +73,8 @@ if CHROMIUM:
 
     def shown(tab: Tab) -> tuple[str, str, str]:
         """The question in view: trial, and the tokens on the left and on the right."""
-        tab.wait_for_selector("main[data-trial]")
+        # once, on a busy machine, a page loaded again was not there after Playwright's half minute
+        tab.wait_for_selector("main[data-trial]", timeout=120_000)
         trial, left, right = tab.evaluate(
             """[document.querySelector("main").dataset.trial,
                 ...[...document.images].map(image => image.dataset.token)]"""
