@@ -74,7 +74,7 @@ def onnx_model(layers: Layers, pixels: PixelFormat) -> bytes:
             node = graph.add("PRelu", [node, graph.constant(layers.slopes[i].reshape(-1, 1, 1))])
     if layers.details is not None:
         added = "details"
-        if not np.array_equal(layers.details.added, np.arange(layers.details.channels)):
+        if not layers.details.adds_all:
             added = graph.add("Gather", ["details", graph.constant(layers.details.added)], axis=1)
         node = graph.add("Add", [node, graph.add("Mul", [added, scalar(layers.details.strength)])])
     if in_graph:

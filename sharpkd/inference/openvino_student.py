@@ -132,7 +132,7 @@ def _graph(layers: Layers, pixels: PixelFormat) -> Any:
             node = op.prelu(node, op.constant(layers.slopes[i]))
     if layers.details is not None:
         added = inputs[1]
-        if not np.array_equal(layers.details.added, np.arange(layers.details.channels)):
+        if not layers.details.adds_all:
             added = op.gather(added, op.constant(layers.details.added), op.constant(np.int64(1)))
         node = op.add(node, op.multiply(added, op.constant(np.float32(layers.details.strength))))
     if in_graph:

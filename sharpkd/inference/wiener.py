@@ -49,6 +49,11 @@ class Details:
         colours = 0 if self.colours is None else 3 * len(self.colours)
         return colours + (0 if self.luma is None else len(self.luma))
 
+    @property
+    def adds_all(self) -> bool:
+        """Whether every channel is added in its place, so that none has to be picked out."""
+        return np.array_equal(self.added, np.arange(self.channels))
+
 
 def kernels_of(sigma: float, beside: Sequence[float], log_ratios: NDArray[Any], taps: int) -> Floats:
     """The filters for one blur, each of sum 1; see `WienerStudent.kernels`.
