@@ -19,7 +19,9 @@ SIZES = ("fast", "balanced", "quality")
 LOCAL = ("path", "run")  # where files lay on the machine that measured
 WHAT = {
     "fast": "for video: a Wiener filter, then 3 convolutions of 32 channels, pixel-unshuffle 4",
-    "balanced": "for photos and small video: a Wiener filter, then 5 convolutions of 48 channels, r = 4",
+    "balanced": (
+        "for photos and small video: a Wiener filter, then 5 convolutions of 48 channels, pixel-unshuffle 4"
+    ),
     "quality": "for photos: three Wiener filters, then 6 convolutions of 48 channels, pixel-unshuffle 2",
 }
 CHROMA = {

@@ -217,6 +217,7 @@ def info(
 
 def _input_rows(file: Path) -> dict[str, str]:
     from sharpkd.inference.automatic import AutoSharpener
+    from sharpkd.inference.errors import ModelError
     from sharpkd.inference.image_io import ImageFileError, read_image
     from sharpkd.inference.report import picture_rows
     from sharpkd.inference.video.files import VideoError, is_video
@@ -226,7 +227,7 @@ def _input_rows(file: Path) -> dict[str, str]:
         if is_video(file):
             return video_rows(file, AutoSharpener())
         return picture_rows(read_image(file), AutoSharpener())
-    except (ImageFileError, VideoError) as error:
+    except (ImageFileError, VideoError, ModelError) as error:
         say(str(error))
         raise typer.Exit(SOME_FAILED) from None
 

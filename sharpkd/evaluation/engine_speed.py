@@ -222,7 +222,7 @@ class EngineSpeed:
 
 def precisions_of(engine: EngineName) -> list[PrecisionName]:
     """What students are computed in under an engine: under OpenVINO whatever this CPU is fast in."""
-    return [*fast_precisions()] if engine == "openvino" else ["fp32"]  # type: ignore[list-item]  # its names are these
+    return [*fast_precisions()] if engine == "openvino" else ["fp32"]  # type: ignore[list-item]  # they are PrecisionName's names
 
 
 def compared(rows: Sequence[EngineSpeedRow]) -> list[EngineSpeedRow]:
