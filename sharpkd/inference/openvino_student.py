@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from sharpkd.inference.cells import Run, on_cells
 from sharpkd.inference.errors import ModelError
+from sharpkd.inference.openvino_luma import compile_luma, runs_here
 from sharpkd.inference.student import LUMA, Layers, PixelFormat
 from sharpkd.inference.wiener import Details
 
@@ -58,6 +59,8 @@ def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads
         ModelError: this CPU does not compute in that precision.
     """
     settings = settings_for(precision, threads)
+    if runs_here(layers, pixels, precision):
+        return compile_luma(layers, pixels, precision, lambda graph: compiled(graph, settings))
     net = compiled(_graph(layers, pixels), settings)
     if layers.details is None:
         return on_cells(net, layers.unshuffle, pixels)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,6 +93,56 @@ def to_cells(kernels: Floats, unshuffle: int) -> Floats:
         for j in range(unshuffle):
             moved[:, i, j, i : i + taps, j : j + taps] = less
     return moved.reshape(-1, 1, side, side)
+
+
+def between_cells(kernels: Floats, unshuffle: int) -> Floats:
+    """Filters as convolutions from cells to cells.
+
+    Args:
+        kernels: ``(K, t, t)``, correlated with a picture.
+        unshuffle: r, side of a cell; channels of a cell are down, then across.
+
+    Returns:
+        ``(K·r·r, r·r, s, s)`` with s the odd number of cells that holds every kernel, wherever in the middle
+        cell it begins.
+    """
+    r, (count, taps) = unshuffle, kernels.shape[:2]
+    reach = taps // 2
+    margin = -(-reach // r)
+    side = 2 * margin + 1
+    moved = np.zeros((count, r, r, side * r, side * r), np.float32)
+    for i in range(r):
+        for j in range(r):
+            down, across = margin * r + i - reach, margin * r + j - reach
+            moved[:, i, j, down : down + taps, across : across + taps] = kernels
+    cells = moved.reshape(count * r * r, side, r, side, r)
+    return np.ascontiguousarray(cells.transpose(0, 2, 4, 1, 3)).reshape(count * r * r, r * r, side, side)
+
+
+def of_sum_zero(kernels: Floats, precision: Literal["bf16"] | None) -> Floats:
+    """What filters of sum 1 add to a picture, ``(K, t, t)``; rounded to a precision, of sum 0 all the same.
+
+    What is lost by rounding a number is added to the next smaller one before that is rounded.
+    """
+    less = kernels.copy()
+    middle = kernels.shape[-1] // 2
+    less[:, middle, middle] -= 1
+    if precision is None:
+        return less
+    flat = less.reshape(len(less), -1)
+    for numbers in flat:
+        over = 0.0
+        for place in np.argsort(-np.abs(numbers)):
+            wanted = float(numbers[place]) + over
+            numbers[place] = to_bfloat16(np.array(wanted, np.float32))
+            over = wanted - float(numbers[place])
+    return less
+
+
+def to_bfloat16(values: Floats) -> Floats:
+    """The nearest numbers of 8 significant bits, as float32; half-way to the even one. Finite values only."""
+    bits = values.view(np.uint32)
+    return ((bits + np.uint32(0x7FFF) + (bits >> 16 & 1)) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
 def details_of(
