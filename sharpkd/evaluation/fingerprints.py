@@ -20,13 +20,18 @@ KNOWN_BY_VERSION = ("sharpkd", "torch")
 
 
 def hash_of_model(path: Path) -> str:
-    """SHA-256 of a model's file; of an ONNX file with external data, of it and of the files that it names.
+    """SHA-256 of a model's file; of one that keeps tensors in other files, of it and of these.
+
+    ONNX names them; OpenVINO's IR has a ``.bin`` beside it.
 
     Raises:
         FileNotFoundError: one of them is not there.
     """
     own = file_sha256(path)
-    others = external_files(path) if path.suffix.lower() == ".onnx" else []
+    suffix = path.suffix.lower()
+    others = external_files(path) if suffix == ".onnx" else []
+    if suffix == ".xml":
+        others = [path.with_suffix(".bin")]
     if not others:
         return own
     for other in others:

@@ -21,20 +21,19 @@ from sharpkd.config.hints import nearest
 from sharpkd.evaluation import baselines
 from sharpkd.evaluation.baselines import BASELINES
 from sharpkd.evaluation.blind import blind, estimator_behind
+from sharpkd.evaluation.exported_net import ExportedNet
 from sharpkd.evaluation.fingerprints import hash_of_code, hash_of_model
 from sharpkd.evaluation.model_names import as_list, named_files
 from sharpkd.evaluation.protocols import Condition, Image, Pair
-from sharpkd.inference.engine import ModelError, OnnxEngine
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.foreign import ForeignNet
 from sharpkd.nets.pretrained import PretrainedNet
 from sharpkd.nets.stats import count_parameters, describe, measured_macs_per_pixel
 
-Kind = Literal["baseline", "torch", "onnx", "spandrel"]
+Kind = Literal["baseline", "torch", "exported", "spandrel"]
 Facts = dict[str, Any]
 
 CURVES = Path("logs", "metrics.csv")
-PROBE_SIDE = 64
 
 
 class Model(ABC):
@@ -85,7 +84,8 @@ class ModelSpec:
 
     Attributes:
         name: in the results; for a baseline, its key in ``BASELINES``.
-        kind: what opens it: this module's baselines, ``sharpkd.checkpoint``, ONNX Runtime or spandrel.
+        kind: what opens it: this module's baselines, ``sharpkd.checkpoint``, an engine of exported files or
+            spandrel.
         path: its file; None for a baseline.
         trusted: packages beside ``sharpkd.nets`` whose classes a weight file may name.
     """
@@ -201,8 +201,8 @@ def specs_of(model: Any, trusted: Collection[str] = ()) -> list[ModelSpec]:
 
     Args:
         model: one, a list of, or a mapping from names to: a baseline's name; a ``.safetensors`` or ``.ckpt``
-            written by ``sharpkd.train``; an ``.onnx`` file; another project's ``.pth``, ``.pt`` or
-            ``.safetensors``, for spandrel.
+            written by ``sharpkd.train``; an ``.onnx`` or ``.xml`` file; another project's ``.pth``, ``.pt``
+            or ``.safetensors``, for spandrel.
         trusted: packages beside ``sharpkd.nets`` whose classes a weight file may name.
 
     Raises:
@@ -276,10 +276,9 @@ def _open_spandrel(spec: ModelSpec) -> Model:
     )
 
 
-def _open_onnx(spec: ModelSpec) -> Model:
+def _open_exported(spec: ModelSpec) -> Model:
     assert spec.path is not None
-    net = _OnnxNet(spec.path)
-    scale = net.engine.info.scale if net.is_ours else _probed_scale(net)
+    net = ExportedNet(spec.path)
 
     def facts() -> Facts:
         info = net.engine.info
@@ -290,48 +289,7 @@ def _open_onnx(spec: ModelSpec) -> Model:
             known |= {"net": info.net}
         return known | _origin(spec)
 
-    return NetModel(spec.name, net, scale, "ONNX Runtime", facts, "onnx")
-
-
-class _OnnxNet:
-    """An ONNX session, opened anew when torch's number of threads has changed."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._open()
-
-    @property
-    def is_ours(self) -> bool:
-        """Whether ``sharpkd.export`` wrote the file, so that it says what it holds."""
-        return self.engine.info.net != "unknown"
-
-    def _open(self) -> None:
-        self.threads = torch.get_num_threads()
-        self.engine = OnnxEngine(self.path, threads=self.threads)
-
-    def __call__(self, image: Tensor) -> Tensor:
-        if torch.get_num_threads() != self.threads:
-            self._open()
-        return torch.from_numpy(self.engine.run(image.numpy()))
-
-
-def _probed_scale(net: _OnnxNet) -> int:
-    """How many times a net enlarges that does not say so."""
-    try:
-        output = net(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise ModelError(
-            f"{net.path} cannot run an RGB image of {PROBE_SIDE}x{PROBE_SIDE} pixels ({reason}); expected a "
-            "net that takes (1, 3, H, W) for any H and W"
-        ) from error
-    scale = output.shape[-1] // PROBE_SIDE if output.ndim == 4 else 0
-    if scale < 1 or tuple(output.shape) != (1, 3, scale * PROBE_SIDE, scale * PROBE_SIDE):
-        raise ModelError(
-            f"{net.path} turns (1, 3, {PROBE_SIDE}, {PROBE_SIDE}) into {tuple(output.shape)}; expected an "
-            "RGB image, a whole number of times larger"
-        )
-    return scale
+    return NetModel(spec.name, net, net.scale, net.engine_name, facts, "exported")
 
 
 def _facts(model: Model, kind: Kind) -> Facts:
@@ -371,12 +329,18 @@ def _folders_above(path: Path | None) -> tuple[Path, ...]:
 
 _OPENERS: dict[Kind, Callable[[ModelSpec], Model]] = {
     "torch": _open_torch,
-    "onnx": _open_onnx,
+    "exported": _open_exported,
     "spandrel": _open_spandrel,
 }
-_KINDS: dict[str, Kind] = {".ckpt": "torch", ".onnx": "onnx", ".pth": "spandrel", ".pt": "spandrel"}
+_KINDS: dict[str, Kind] = {
+    ".ckpt": "torch",
+    ".onnx": "exported",
+    ".xml": "exported",
+    ".pth": "spandrel",
+    ".pt": "spandrel",
+}
 WHAT_A_MODEL_MAY_BE = (
     f"a model is a baseline ({', '.join(BASELINES)}), a .safetensors or .ckpt written by "
-    "python -m sharpkd.train, an .onnx file of python -m sharpkd.export, or a .pth, .pt or .safetensors file "
-    "that spandrel knows"
+    "python -m sharpkd.train, an .onnx or .xml file of python -m sharpkd.export, or a .pth, .pt or "
+    ".safetensors file that spandrel knows"
 )

@@ -24,6 +24,7 @@ from sharpkd.checkpoint import CheckpointError, load_net
 from sharpkd.config import ConfigError
 from sharpkd.evaluation.models import ModelSpec, NetModel, specs_of
 from sharpkd.evaluation.protocols import Condition, Pair
+from sharpkd.exporting.export import export_net
 from sharpkd.functional.torchvision_guard import define_missing_operators
 from sharpkd.inference.engine import ModelError
 
@@ -81,7 +82,7 @@ def test_kinds_names_and_order(
     assert [(spec.name, spec.kind) for spec in specs] == [
         ("unsharp", "baseline"),
         ("student", "torch"),
-        ("exported", "onnx"),
+        ("exported", "exported"),
         ("input", "baseline"),
         ("compact", "spandrel"),
         ("relaid", "spandrel"),
@@ -102,8 +103,8 @@ def test_what_a_model_cannot_be(student_checkpoint: Path, tmp_path: Path) -> Non
         f"model: there is no file {Path.cwd() / 'unsharpe'}; did you mean 'unsharp'? a model is a "
         "baseline (input, unsharp, "
         "unsharp-oracle, cas, wiener-oracle, richardson-lucy), a .safetensors or .ckpt written by python -m "
-        "sharpkd.train, an .onnx file of python -m sharpkd.export, or a .pth, .pt or .safetensors file that "
-        "spandrel knows"
+        "sharpkd.train, an .onnx or .xml file of python -m sharpkd.export, or a .pth, .pt or .safetensors "
+        "file that spandrel knows"
     )
     (tmp_path / "net.txt").write_text("weights")
     with pytest.raises(CheckpointError, match=r"net.txt: unknown kind of file; a model is a baseline \("):
@@ -146,6 +147,28 @@ def test_onnx_agrees_with_torch(student_checkpoint: Path, student_onnx: Path) ->
     assert (first.engine, second.engine) == ("torch eager", "ONNX Runtime")
     same = ("parameters", "macs_per_pixel", "receptive_field", "net", "scale")
     assert [first.facts()[key] for key in same] == [second.facts()[key] for key in same]
+
+
+def test_an_ir_file_agrees_with_torch_and_is_known_by_both_of_its_files(
+    student_checkpoint: Path, tmp_path: Path
+) -> None:
+    (exported,) = export_net(student_checkpoint, tmp_path / "net.xml", format="openvino")
+    (torch_spec,), (spec,) = specs_of(str(student_checkpoint)), specs_of(str(exported.path))
+    first, second = torch_spec.open(), spec.open()
+    image = noise(45, 38)
+    difference = first.restore(pair(image), BLUR).astype(int) - second.restore(pair(image), BLUR)
+    assert np.abs(difference).max() <= 1
+    assert (spec.kind, second.engine) == ("exported", "OpenVINO")
+    assert first.facts()["parameters"] == second.facts()["parameters"]
+    weights = exported.path.with_suffix(".bin")
+    changed = bytearray(weights.read_bytes())
+    changed[-1] ^= 1
+    weights.write_bytes(changed)
+    (other,) = specs_of(str(exported.path))
+    assert other.fingerprint != spec.fingerprint
+    weights.unlink()
+    with pytest.raises(FileNotFoundError, match=r"net\.xml keeps tensors in .*net\.bin, which is not there"):
+        _ = specs_of(str(exported.path))[0].fingerprint
 
 
 def test_an_onnx_file_that_says_nothing_of_itself(tmp_path: Path) -> None:
