@@ -22,6 +22,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 # what a choice cannot be composed without
 NEEDS = {
     "data=folder": "data.train_dir=photos",
+    "data=shards": "data.train_dir=shards",
     "net=pretrained": "net.path=weights.pth",
     "distillation=multi_teacher": "teacher.several=[{path:a.pth},{path:b.pth}]",
 }
@@ -49,6 +50,7 @@ def rounds(groups: list[str]) -> list[list[str]]:
 TRAIN_ROUNDS = rounds(train_groups())
 EVALUATE_ROUNDS = rounds(["data", "degradation", "benchmark", "logger"])
 BENCHMARK_ROUNDS = rounds(["what"])
+PREPARE_ROUNDS = rounds(["data"])
 
 
 @functools.cache
@@ -61,6 +63,7 @@ def compositions() -> Iterator[tuple[str, ...]]:
     yield from (("train", f"experiment={name}") for name in EXPERIMENTS)
     yield from (("evaluate", *row) for row in EVALUATE_ROUNDS)
     yield from (("benchmark", *row) for row in BENCHMARK_ROUNDS)
+    yield from (("prepare", *row) for row in PREPARE_ROUNDS)
     yield from ((name.removesuffix(".yaml"),) for name in PRIMARIES)
 
 

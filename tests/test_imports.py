@@ -14,7 +14,7 @@ import sharpkd
 
 PACKAGE = Path(sharpkd.__file__).resolve().parent
 
-ENTRY_POINTS = {"train", "evaluate", "export", "benchmark", "cli", "demo"}
+ENTRY_POINTS = {"train", "evaluate", "export", "benchmark", "prepare", "cli", "demo"}
 # Highest first. Within one row everything may import everything, except among the leaves.
 LAYERS: list[set[str]] = [
     ENTRY_POINTS,

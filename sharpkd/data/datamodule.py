@@ -16,6 +16,7 @@ from sharpkd.data.benchmark_guard import refuse_benchmark_images
 from sharpkd.data.cache import ImageCache, Skipped
 from sharpkd.data.crops import (
     CropDataset,
+    Images,
     WholeImageDataset,
     check_crop_settings,
     size_step,
@@ -41,6 +42,16 @@ class Source(Protocol):
 
     def __str__(self) -> str:
         """Where it looks, for messages."""
+
+
+class Usable(Images, Protocol):
+    """Decoded images that are known."""
+
+    skipped: list[Skipped]
+
+    @property
+    def pixel_hashes(self) -> list[str]:
+        """See :func:`sharpkd.data.benchmark_guard.pixel_hash`."""
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -135,9 +146,9 @@ class ImageDataModule(pl.LightningDataModule):
         )
         self.unlabelled_per_crop = unlabelled_per_crop
         self.unlabelled_degraded = unlabelled_degraded
-        self._train_cache: ImageCache | None = None
+        self._train_cache: Usable | None = None
         self._unlabelled_cache: ImageCache | None = None
-        self._val_cache: ImageCache | None = None
+        self._val_cache: Usable | None = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         # A subclass names its own settings and passes the rest on as **settings; its signature shows them
@@ -182,9 +193,14 @@ class ImageDataModule(pl.LightningDataModule):
         )
         trainer = self.trainer
         rank, world_size = (0, 1) if trainer is None else (trainer.global_rank, trainer.world_size)
-        sampler = EpochSampler(len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size)
-        in_progress = None if trainer is None else self._batches_in_progress
-        return ResumableLoader(dataset, sampler, self.workers, self._pin_memory, in_progress)
+        return self._loader(
+            dataset,
+            rank,
+            world_size,
+            workers=self.workers,
+            pin_memory=self._pin_memory,
+            in_progress=None if trainer is None else self._batches_in_progress,
+        )
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Whole images one by one, or batches of centre crops; the same in every process and every run."""
@@ -214,6 +230,11 @@ class ImageDataModule(pl.LightningDataModule):
         extra = [] if unlabelled is None else unlabelled.pixel_hashes
         return [*self._train_images().pixel_hashes, *extra], self._val_images().pixel_hashes
 
+    def _loader(self, dataset: CropDataset, rank: int, world_size: int, **settings: Any) -> ResumableLoader:
+        """One rank's batches of crops, in an order of its own."""
+        sampler = EpochSampler(len(dataset), self.batch_size, self.seed, rank=rank, world_size=world_size)
+        return ResumableLoader(dataset, sampler, **settings)
+
     @property
     def _pin_memory(self) -> bool:
         return self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
@@ -223,7 +244,7 @@ class ImageDataModule(pl.LightningDataModule):
         progress = self.trainer.fit_loop.epoch_loop.batch_progress.current
         return progress.ready - progress.processed  # type: ignore[attr-defined]  # Lightning types it as its base
 
-    def _train_images(self) -> ImageCache:
+    def _train_images(self) -> Usable:
         if self._train_cache is None:
             self._train_cache = self._open_train()
             self._report(self._train_cache.skipped, "training")
@@ -236,13 +257,13 @@ class ImageDataModule(pl.LightningDataModule):
                 self._report(self._unlabelled_cache.skipped, "training on unlabelled images")
         return self._unlabelled_cache
 
-    def _val_images(self) -> ImageCache:
+    def _val_images(self) -> Usable:
         if self._val_cache is None:
             self._val_cache = self._open_val()
             self._report(self._val_cache.skipped, "validation")
         return self._val_cache
 
-    def _open_train(self) -> ImageCache:
+    def _open_train(self) -> Usable:
         least = smallest_side(self.crop_size, self.rotation, self.reduction)
         cache = self._open(self.source.train_files(), least, str(self.source))
         refuse_benchmark_images(zip(cache.files, cache.pixel_hashes, strict=True))
@@ -262,7 +283,7 @@ class ImageDataModule(pl.LightningDataModule):
             raise FileNotFoundError(f"no usable image in {where}: all of them are validated on")
         return kept
 
-    def _open_val(self) -> ImageCache:
+    def _open_val(self) -> Usable:
         files = self.source.val_files()
         least = self.val_crop or size_step(self.degradation, self.scale)
         cache = self._open(files, least, str(self.source))
@@ -274,21 +295,23 @@ class ImageDataModule(pl.LightningDataModule):
     def _open(self, files: Sequence[Path], min_side: int, where: str) -> ImageCache:
         cache = ImageCache(files, self.cache_dir, min_side)
         if self.strict and cache.skipped:
-            raise ValueError(f"data.strict=true, and {_listed(cache.skipped)}")
+            raise ValueError(f"data.strict=true, and {listed(cache.skipped)}")
         if not cache.files:
-            found = f"the {_listed(cache.skipped)}" if cache.skipped else "there is none"
+            found = f"the {listed(cache.skipped)}" if cache.skipped else "there is none"
             raise FileNotFoundError(f"no usable image in {where}: {found}")
         return cache
 
     def _report(self, skipped: Sequence[Skipped], use: str) -> None:
         if skipped and (self.trainer is None or self.trainer.is_global_zero):
-            warnings.warn(f"{use} goes on without {_listed(skipped)}", stacklevel=2)
+            warnings.warn(f"{use} goes on without {listed(skipped)}", stacklevel=2)
 
 
 def _parameters(cls: type[Any]) -> list[inspect.Parameter]:
     return list(inspect.signature(cls.__init__).parameters.values())[1:]
 
 
-def _listed(skipped: Sequence[Skipped]) -> str:
+def listed(skipped: Sequence[Skipped]) -> str:
+    """What cannot be used and why, as messages have it: images, or shards of them."""
+    what = "shard" if all(entry.path.suffix == ".tar" for entry in skipped) else "image"
     lines = "".join(f"\n  {entry.path}: {entry.reason}" for entry in skipped)
-    return f"{len(skipped)} unusable image(s):{lines}"
+    return f"{len(skipped)} unusable {what}(s):{lines}"

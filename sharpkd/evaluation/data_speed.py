@@ -1,4 +1,4 @@
-"""How many training crops a second the loader makes, with and without the decoded cache."""
+"""How many training crops a second the loader makes: from the decoded cache, from shards, and from files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from sharpkd.data.images import read_image
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.data.sample import SampleSource
 from sharpkd.data.sampler import EpochSampler
+from sharpkd.data.shards.images import ShardImages
+from sharpkd.data.shards.sampler import ShardSampler
+from sharpkd.data.shards.writer import Format, ShardWriter
 from sharpkd.evaluation.speed_files import write_speed
+
+TILE_CROPS = 4
+"""From tiles so many times more crops are timed than from whole files: they are that much quicker."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +38,16 @@ class Speed:
         cached: cut from the decoded cache.
         decoded: with a PNG file read for every crop.
         times_faster: the first over the second.
+        shards: cut from shards of decoded pixels (``shards.format=npy``).
+        shards_of_tiles: from shards of tiles as PNG files (``shards.format=png``), each decoded for its crop.
     """
 
     workers: int
     cached: float
     decoded: float
     times_faster: float
+    shards: float
+    shards_of_tiles: float
 
 
 class DecodedEveryTime:
@@ -53,6 +63,25 @@ class DecodedEveryTime:
         return read_image(self.files[index])
 
 
+class _Given:
+    """Files to train on, such as they are."""
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = list(files)
+
+    def __str__(self) -> str:
+        return f"{len(self.files)} files"
+
+    def prepare(self) -> None:
+        """Nothing to get."""
+
+    def train_files(self) -> list[Path]:
+        return self.files
+
+    def val_files(self) -> list[Path]:
+        return []
+
+
 class DataSpeed:
     """Crops a second, cut from PNG photographs, turned, degraded and collated.
 
@@ -66,6 +95,7 @@ class DataSpeed:
         batch_size: crops in a batch.
         cached_crops: how many crops to time with the cache.
         decoded_crops: how many without it.
+        tile: side of the tiles in the shards of PNG files, in pixels.
     """
 
     def __init__(
@@ -79,6 +109,7 @@ class DataSpeed:
         batch_size: int = 8,
         cached_crops: int = 4000,
         decoded_crops: int = 96,
+        tile: int = 480,
     ) -> None:
         if not workers or min(workers) < 1:
             raise ValueError(f"what.workers must be numbers of at least 1, got {workers}")
@@ -97,6 +128,7 @@ class DataSpeed:
         self.batch_size = batch_size
         self.cached_crops = cached_crops
         self.decoded_crops = decoded_crops
+        self.tile = tile
 
     def run(self, folder: Path) -> float:
         """Write ``data_speed.json`` and ``data_speed.csv``, print a table.
@@ -109,32 +141,58 @@ class DataSpeed:
             began = time.perf_counter()
             cache = ImageCache(files, Path(name) / "cache")
             fill_ms = (time.perf_counter() - began) * 1000 / len(files)
-            speeds = [self._compare(cache, DecodedEveryTime(files), workers) for workers in self.workers]
+            shards = _shards(files, Path(name) / "shards")
+            tiles = _shards(files, Path(name) / "tiles", "png", self.tile)
+            speeds = [
+                self._compare(cache, DecodedEveryTime(files), shards, tiles, workers)
+                for workers in self.workers
+            ]
         figures = {
             "width": self.size[0],
             "height": self.size[1],
             "crop_size": self.crop_size,
             "degradation": type(self.degradation).__name__,
             "fill_ms_per_image": round(fill_ms, 1),
+            "tile": self.tile,
         }
         write_speed(folder, "data_speed", figures, "crops_per_second", speeds)
         _print(speeds, folder)
         return min(speed.times_faster for speed in speeds)
 
-    def _compare(self, cached: Images, decoded: Images, workers: int) -> Speed:
+    def _compare(
+        self, cached: Images, decoded: Images, shards: ShardImages, tiles: ShardImages, workers: int
+    ) -> Speed:
         with_cache = self._measure(cached, workers, self.cached_crops)
         without = self._measure(decoded, workers, self.decoded_crops)
-        return Speed(workers, round(with_cache, 1), round(without, 2), round(with_cache / without, 1))
+        from_shards = self._measure(shards, workers, self.cached_crops)
+        from_tiles = self._measure(tiles, workers, TILE_CROPS * self.decoded_crops)
+        return Speed(
+            workers,
+            round(with_cache, 1),
+            round(without, 2),
+            round(with_cache / without, 1),
+            round(from_shards, 1),
+            round(from_tiles, 1),
+        )
 
     def _measure(self, images: Images, workers: int, crops: int) -> float:
         dataset = CropDataset(images, self.degradation, self.crop_size, fixed_crops=crops)
-        batches = iter(ResumableLoader(dataset, EpochSampler(crops, self.batch_size), workers))
+        sampler = EpochSampler(crops, self.batch_size)
+        if isinstance(images, ShardImages):
+            sampler = ShardSampler(images.counts, crops, self.batch_size)
+        batches = iter(ResumableLoader(dataset, sampler, workers))
         # By the time each worker has delivered once, all have started and none is ahead.
         for _ in range(workers):
             next(batches)
         began = time.perf_counter()
         made = sum(len(batch) for batch in batches)
         return made / (time.perf_counter() - began)
+
+
+def _shards(
+    files: Sequence[Path], folder: Path, format: Format = "npy", tile: int | None = None
+) -> ShardImages:
+    return ShardImages(folder, ShardWriter(format, tile, min_side=1).write(_Given(files), folder).train)
 
 
 def _write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
@@ -152,7 +210,8 @@ def _write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[
 
 def _print(speeds: Sequence[Speed], folder: Path) -> None:
     table = Table(title="Training crops a second", caption=f"written to {folder}")
-    for column in ("workers", "cached", "PNG decoded for every crop", "times faster"):
+    columns = ("workers", "cached", "PNG decoded for every crop", "times faster", "shards", "shards of tiles")
+    for column in columns:
         table.add_column(column, justify="right")
     for speed in speeds:
         table.add_row(*(str(value) for value in astuple(speed)))

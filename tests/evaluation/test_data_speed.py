@@ -23,6 +23,9 @@ def test_the_cache_is_at_least_20_times_faster_than_decoding_a_2k_png_for_every_
     with (tmp_path / "data_speed.csv").open() as file:
         (row,) = csv.DictReader(file)
     assert {name: float(value) for name, value in row.items()} == speed
+    # shards of decoded pixels beside the cache, tiles beside whole files: what each is for
+    assert speed["shards"] > 10 * speed["decoded"]
+    assert speed["shards_of_tiles"] > 2 * speed["decoded"]
     assert "Training crops a second" in capsys.readouterr().out
 
 

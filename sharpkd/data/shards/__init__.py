@@ -1,0 +1,1 @@
+"""Training images in tar archives: written by ``python -m sharpkd.prepare``, read by ``data=shards``."""
