@@ -137,7 +137,7 @@ class DataSpeed:
             How many times faster the cache is, at the number of workers where it gains least.
         """
         with tempfile.TemporaryDirectory() as name:
-            files = _write_photographs(Path(name), self.images, self.size)
+            files = write_photographs(Path(name), self.images, self.size)
             began = time.perf_counter()
             cache = ImageCache(files, Path(name) / "cache")
             fill_ms = (time.perf_counter() - began) * 1000 / len(files)
@@ -195,7 +195,8 @@ def _shards(
     return ShardImages(folder, ShardWriter(format, tile, min_side=1).write(_Given(files), folder).train)
 
 
-def _write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+def write_photographs(folder: Path, count: int, size: tuple[int, int]) -> list[Path]:
+    """PNG files ``0.png``, ``1.png``, … of ``size`` (width, height): scikit-image's, mirrored up to it."""
     source = SampleSource()
     photographs = [read_image(path) for path in source.train_files() + source.val_files()]
     files = []

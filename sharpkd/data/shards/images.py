@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import mmap
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,7 +22,12 @@ from sharpkd.data.shards.tar_file import RAW, Record, samples_of
 OPEN_SHARDS = 64
 """An order that mixes more shards than these opens the same ones again and again."""
 
-_NPY_HEADER = 1024
+# What numpy.save writes before uint8 pixels. Read with nothing cleverer: a header is a Python expression.
+_NPY = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '\|u1', 'fortran_order': False, 'shape': \((\d+), (\d+), 3\), \} *\n",
+    re.DOTALL,
+)
+_NPY_HEADER = 256
 
 
 class _OpenShard:
@@ -43,7 +48,7 @@ class _OpenShard:
     def pixels(self, index: int, where: Path) -> np.ndarray:
         offset, size, _, _ = (int(number) for number in self.table[index])
         if self.raw[index]:
-            return _mapped(self.bytes, offset, size, where)
+            return raw_image(self.bytes, offset, size, where)
         return decode_image(self.bytes[offset : offset + size], where)
 
 
@@ -177,19 +182,26 @@ class _Files(Sequence[Path]):
         return self._images.path(index)
 
 
-def _mapped(mapping: mmap.mmap, offset: int, size: int, where: Path) -> np.ndarray:
-    header = io.BytesIO(mapping[offset : offset + min(size, _NPY_HEADER)])
-    try:
-        version = np.lib.format.read_magic(header)
-        if version != (1, 0):
-            raise ValueError(f"version {version} of the .npy format, expected (1, 0)")
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(header)
-    except ValueError as error:
-        raise UnreadableImage(where, f"corrupt or truncated ({error})") from error
-    begins = header.tell()
-    if dtype != np.uint8 or fortran or len(shape) != 3 or shape[2] != 3 or np.prod(shape) != size - begins:
-        raise UnreadableImage(where, f"{dtype} of shape {shape} in {size:,} bytes, expected uint8 (H, W, 3)")
-    return np.frombuffer(mapping, np.uint8, size - begins, offset + begins).reshape(shape)
+def raw_image(content: mmap.mmap | bytes, offset: int, size: int, where: Path) -> np.ndarray:
+    """The pixels of a ``.npy`` file inside an archive, ``(H, W, 3)`` uint8, read-only and not copied.
+
+    Args:
+        content: the archive.
+        offset: where the file begins.
+        size: its bytes.
+        where: for the message.
+
+    Raises:
+        UnreadableImage: it is no such file, or has another size.
+    """
+    header = _NPY.match(content[offset : offset + min(size, _NPY_HEADER)])
+    if header is None or int.from_bytes(header[1], "little") + 10 != header.end():
+        raise UnreadableImage(where, "no .npy file of uint8 pixels (H, W, 3)")
+    height, width = int(header[2]), int(header[3])
+    if height * width * 3 != size - header.end():
+        raise UnreadableImage(where, f"{width}x{height} pixels in {size:,} bytes: truncated")
+    pixels = np.frombuffer(content, np.uint8, size - header.end(), offset + header.end())
+    return pixels.reshape(height, width, 3)
 
 
 def decode_image(data: bytes, where: Path) -> np.ndarray:

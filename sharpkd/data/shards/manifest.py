@@ -98,7 +98,7 @@ def read_manifest(folder: Path) -> Manifest:
             f"{folder} holds no {MANIFEST}, so it holds no finished shards: python -m sharpkd.prepare "
             f"data=folder data.train_dir=PHOTOS output={folder} makes them, or goes on with them"
         ) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ShardError(f"{path} is damaged ({error}); {AGAIN}") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         raise ShardError(f"{path} is not the manifest of shards that python -m sharpkd.prepare makes")

@@ -83,13 +83,18 @@ class Record:
         Raises:
             ValueError: it is something else.
         """
-        content = json.loads(data)
+        try:
+            content = json.loads(data)
+        except RecursionError:
+            raise ValueError("a sample's record is nested too deeply") from None
         if not isinstance(content, dict):
-            raise ValueError(f"a sample's record is {content!r}")
+            raise ValueError("a sample's record is no JSON object")
         fields: list[Any] = [content.get(key) for key in cls.__dataclass_fields__]
         name, width, height, pixel_hash, tile = fields
         if not (isinstance(name, str) and name and isinstance(pixel_hash, str)):
             raise ValueError("a sample's record lacks its name or its hash")
+        if not name.isprintable():
+            raise ValueError(f"a sample's record has the name {name!r}, expected printable characters")
         if not all(type(side) is int and side > 0 for side in (width, height)):
             raise ValueError(f"the record of {name!r} says {width!r}x{height!r} pixels")
         if tile is None:

@@ -228,7 +228,7 @@ class ShardWriter:
     def _image(
         self, path: Path, root: Path, min_side: int, tile: int | None, refused: dict[str, str]
     ) -> Prepared:
-        name = path.relative_to(root).as_posix()
+        name = "".join(c if c.isprintable() else "?" for c in path.relative_to(root).as_posix())
         try:
             image = read_image(path)
             data = path.read_bytes() if self.format == "original" else b""

@@ -120,6 +120,8 @@ def test_files_that_are_no_archives(tmp_path: Path) -> None:
         b'{"name": "a", "width": 0, "height": 3, "pixel_hash": "0"}',
         b'{"name": "a", "width": true, "height": 3, "pixel_hash": "0"}',
         b'{"name": "a", "width": 3, "height": 3, "pixel_hash": "0", "tile": 5}',
+        b'{"name": "a\\u001b[2J", "width": 3, "height": 3, "pixel_hash": "0"}',
+        b"[" * 60_000,
         b"\xff",
     ],
 )

@@ -1,20 +1,23 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import webdataset
 from PIL import Image
 
 from sharpkd.data.benchmark_guard import pixel_hash
 from sharpkd.data.folder import FolderSource
 from sharpkd.data.images import UnreadableImage, read_image
 from sharpkd.data.shards import writer as writing
-from sharpkd.data.shards.images import ShardImages, decode_image
+from sharpkd.data.shards.images import ShardImages, decode_image, raw_image
 from sharpkd.data.shards.manifest import Manifest, ShardError, read_manifest
 from sharpkd.data.shards.progress import PROGRESS
 from sharpkd.data.shards.writer import ShardWriter
@@ -66,7 +69,6 @@ def test_every_image_is_in_one_shard(photos: Path, tmp_path: Path, format: str) 
 )
 def test_webdataset_reads_them(photos: Path, tmp_path: Path) -> None:
     """The layout is WebDataset's own: its reader finds the same images with its own decoders."""
-    webdataset = pytest.importorskip("webdataset")
     for format in ("npy", "png"):
         output = tmp_path / format
         manifest = write(photos, output, format=format)
@@ -291,3 +293,49 @@ def test_the_manifest_says_what_it_was_made_of(photos: Path, tmp_path: Path) -> 
     content = json.loads((tmp_path / "shards" / "manifest.json").read_text())
     assert content["plan"]["settings"]["tile"] == 40
     assert str(tmp_path) not in json.dumps(content), "a folder of shards may be given away"
+
+
+def npy(array: np.ndarray, **settings: Any) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array, **settings)
+    return file.getvalue()
+
+
+class Intruder:
+    """Pickled as a call that would be seen."""
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        return os.mkdir, ("intruder",)
+
+
+def test_raw_pixels_are_read_and_nothing_else_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    whole = npy(picture(3))
+    found = raw_image(b"before" + whole + b"behind", 6, len(whole), tmp_path)
+    np.testing.assert_array_equal(found, picture(3))
+    bad = [
+        npy(np.array([Intruder()], object), allow_pickle=True),
+        npy(picture(3).astype(np.uint16)),
+        npy(np.asfortranarray(picture(3))),
+        npy(picture(3)[..., :2]),
+        npy(picture(3)[..., 0]),
+        whole[:-1],
+        whole + b"x",
+        whole[:60],
+        whole.replace(b"(48, 56, 3)", b"(-4, 56, 3)"),
+        whole.replace(b"(48, 56, 3)", b"(4*8,6, 3)"),
+        whole.replace(b"(48, 56, 3)", b"(96, 28, 3)")[:-3],
+        b"",
+    ]
+    for data in bad:
+        with pytest.raises(UnreadableImage, match=r"no \.npy file of uint8 pixels|truncated"):
+            raw_image(data, 0, len(data), tmp_path)
+    assert not (tmp_path / "intruder").exists()
+
+
+def test_odd_names_are_made_printable(make_folder: Make, tmp_path: Path) -> None:
+    folder = make_folder(count=1)
+    (folder / "a00.png").rename(folder / "a\x1b[2J\n.png")
+    make_folder("photos/val", 1, first=50)
+    write(folder, tmp_path / "shards")
+    assert sorted(images_of(tmp_path / "shards")) == ["a50", "a?[2J?"]
