@@ -86,7 +86,7 @@ class ShardImages:
     def __getitem__(self, index: int) -> np.ndarray:
         shard, within = self._place(index)
         record = shard.record(within)
-        where = self.files[index]
+        where = self._label(index, record)
         image = shard.pixels(within, where)
         if image.shape[:2] != (record.height, record.width):
             found = f"{image.shape[1]}x{image.shape[0]}"
@@ -115,8 +115,7 @@ class ShardImages:
 
     def path(self, index: int) -> Path:
         """See ``files``."""
-        name = self.record(index).name
-        return self.folder / self.shards[self._shard(index)].name / name.lstrip("/")
+        return self._label(index, self.record(index))
 
     def chosen(self, indices: Sequence[int]) -> ChosenImages:
         """Some of them, in the order given."""
@@ -125,6 +124,9 @@ class ShardImages:
     def __getstate__(self) -> dict[str, Any]:
         # A mapping cannot be sent to another process; a worker makes its own.
         return {**self.__dict__, "_open": OrderedDict()}
+
+    def _label(self, index: int, record: Record) -> Path:
+        return self.folder / self.shards[self._shard(index)].name / record.name.lstrip("/")
 
     def _shard(self, index: int) -> int:
         if not 0 <= index < len(self):
