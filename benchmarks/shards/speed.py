@@ -2,8 +2,8 @@
 
 Seconds of one processor for a 128-pixel crop of 2040x1356 photographs (scikit-image's, mirrored up to that),
 cut, turned and blurred, in one process, and the bytes on disk. Processor time, not time: what else runs on
-the machine does not count. Written to ``speed.json``; ``python -m sharpkd.benchmark what=data`` measures crops
-a second with workers.
+the machine does not count. Written to ``speed.json``; ``python -m sharpkd.benchmark what=data`` measures
+crops a second with workers.
 """
 
 from __future__ import annotations
