@@ -5,26 +5,47 @@ from __future__ import annotations
 import io
 import re
 import struct
-import threading
-import warnings
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, JpegImagePlugin, UnidentifiedImageError
+
+# Pillow knows a format once its plugin is imported; all of them would take longer.
+from PIL import (
+    AvifImagePlugin,
+    BmpImagePlugin,
+    GifImagePlugin,
+    Image,
+    ImageCms,
+    JpegImagePlugin,
+    PngImagePlugin,
+    TiffImagePlugin,
+    UnidentifiedImageError,
+    WebPImagePlugin,
+)
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
 from sharpkd.inference import picture as limits
 from sharpkd.inference import png, tiff
 from sharpkd.inference.metadata import metadata_of, metadata_of_tiff, orientation_of
 from sharpkd.inference.picture import Encoding, ImageFile, ImageFileError, Picture, Timing
+from sharpkd.inference.pillow_warnings import quiet
 
+PLUGINS = (
+    PngImagePlugin.PngImageFile,
+    JpegImagePlugin.JpegImageFile,
+    WebPImagePlugin.WebPImageFile,
+    BmpImagePlugin.BmpImageFile,
+    GifImagePlugin.GifImageFile,
+    AvifImagePlugin.AvifImageFile,
+)
+FORMATS = tuple(plugin.format for plugin in PLUGINS)
+"""What Pillow may open beside TIFF. It knows forty more, and starts Ghostscript for one of them."""
 ANIMATED = ("GIF", "PNG", "WEBP")
+NO_IMAGE = "is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image"
 BAND_PIXELS = 1 << 22
 GREY_MODES = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I", "F")
 DECODING_FAULTS = (
@@ -36,9 +57,13 @@ DECODING_FAULTS = (
     zlib.error,
     MemoryError,
     IndexError,
+    # what Pillow's AVIF decoder raises
+    RuntimeError,
+    # what Pillow says to headers without sizes, and to tags of another type than theirs
+    TypeError,
+    # places in a BigTIFF that no file reaches
+    OverflowError,
 )
-# Python's warning filters are one for all threads.
-_filters = threading.Lock()
 
 
 def read_image(path: Path, stream: BinaryIO | None = None) -> ImageFile:
@@ -69,7 +94,7 @@ def read_image(path: Path, stream: BinaryIO | None = None) -> ImageFile:
     except ImageFileError:
         raise
     except UnidentifiedImageError:
-        raise ImageFileError(path, "is not an image that Pillow reads") from None
+        raise ImageFileError(path, NO_IMAGE) from None
     except Image.DecompressionBombError as error:
         size = re.search(r"\((\d+) pixels\)", str(error))
         raise ImageFileError(path, _too_large(f"{int(size[1]) / 1e6:.0f}" if size else "too many")) from None
@@ -86,11 +111,11 @@ def _read(path: Path, stream: BinaryIO) -> ImageFile:
     if not start:
         raise ImageFileError(path, "is empty (0 bytes)")
     if tiff.is_tiff(start):
-        with _quiet():  # Pillow reads tags, and warns of them, whenever they are asked for
+        with quiet():  # Pillow reads tags, and warns of them, whenever they are asked for
             return _read_tiff(path, stream)
     stream.seek(0)
-    with _quiet():
-        image = Image.open(stream)
+    with quiet():
+        image = Image.open(stream, formats=FORMATS)
     with image:
         width, height = image.size
         frames = getattr(image, "n_frames", 1)
@@ -108,14 +133,6 @@ def _check_size(path: Path, pixels: int) -> None:
         raise ImageFileError(path, _too_large(f"{pixels / 1e6:.0f}"))
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Pillow's remarks on large images (`MAX_PIXELS` decides) and on damaged metadata."""
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
 def _still(image: Image.Image, stream: BinaryIO) -> Picture:
     notes = []
     if image.format == "MPO":
@@ -130,7 +147,7 @@ def _still(image: Image.Image, stream: BinaryIO) -> Picture:
         picture = _of_samples(wide, wide.shape[2] in (2, 4), False, image.info.get("transparency"))
     if _deep_avif(image, stream):
         notes.append("more than 8 bits per channel were reduced to 8")
-    with _quiet():
+    with quiet():
         picture = _upright(picture, orientation_of(image))
         metadata, faults = metadata_of(image, stream, picture.pixels.shape[1::-1])
     return replace(
@@ -295,15 +312,20 @@ def _animation(path: Path, image: Image.Image, frames: int, stream: BinaryIO) ->
         raise ImageFileError(path, "has a still image beside its animation; that is not supported")
     kind = str(image.format)
     shown, durations = [], []
+    size = image.size
     for frame in range(frames):
-        image.seek(frame)
+        with quiet():
+            image.seek(frame)
+        # of a GIF whose frame leads out of it, Pillow enlarges the whole picture
+        if image.size != size:
+            raise ImageFileError(path, f"has a frame that is larger than its {size[0]} x {size[1]} pixels")
         deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
         image.load()
         durations.append(float(image.info.get("duration", 0)))
         shown.append(np.array(image.convert("RGBA")))
     image.seek(0)
     notes = ["16 bits per channel were reduced to 8"] if deep else []
-    with _quiet():
+    with quiet():
         metadata, faults = metadata_of(image, stream, image.size)
     encoding = _encoding_of(image, stream)
     if kind == "GIF":
@@ -340,7 +362,7 @@ def _tiff_page(stream: BinaryIO, page: ImageFileDirectory_v2, index: int) -> Pic
         picture = _upright(_of_samples(*tiff.read_wide(stream, page)), orientation)
     else:
         stream.seek(0)
-        image = Image.open(stream)
+        image = TiffImagePlugin.TiffImageFile(stream)
         image.seek(index)
         image.load()  # applies the orientation
         picture = _decode(image)

@@ -18,6 +18,7 @@ from sharpkd.inference import png
 from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.metadata import HOLDS, NAMES, lost_in, options_for, tags_for_tiff
 from sharpkd.inference.picture import READ_SUFFIXES, Encoding, ImageFile, ImageFileError, Picture, Timing
+from sharpkd.inference.pillow_warnings import quiet
 from sharpkd.inference.tiff import Page, write_tiff
 
 KINDS = {
@@ -95,7 +96,7 @@ def encoded(
             stream.write(png.with_wide_pixels(small.getvalue(), _samples(pictures[0])))
         else:
             _save(stream, kind, pictures, {}, quality, notes)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageFileError(path, f"cannot be encoded as {kind} ({reason})") from error
     return stream.getbuffer(), tuple(dict.fromkeys(notes))
@@ -127,7 +128,8 @@ def _samples(picture: Picture) -> NDArray[Any]:
 
 def _page(picture: Picture, notes: list[str]) -> Page:
     try:
-        tags = tags_for_tiff(picture.metadata)
+        with quiet():
+            tags = tags_for_tiff(picture.metadata)
     except (IndexError, KeyError, ValueError, SyntaxError):
         notes.append("EXIF is damaged and was dropped")
         return Page(_samples(picture), tags_for_tiff({**picture.metadata, "exif": b""}))

@@ -37,7 +37,8 @@ HOLDS = {
 XMP_TEXT = "XML:com.adobe.xmp"
 # ImageMagick's way to put EXIF into PNG; it is written as the chunk that PNG has for it.
 EXIF_TEXTS = ("Raw profile type exif", "Raw profile type APP1")
-XMP_ORIENTATION = (rb'tiff:Orientation="[0-9]"', rb"<tiff:Orientation>[0-9]</tiff:Orientation>")
+# What Pillow takes for an orientation, an attribute or an element, closed or not.
+XMP_ORIENTATION = rb'(tiff:Orientation(?:="|>))[0-9]'
 # A gamma of 1 / 2.2, which every program assumes anyway.
 USUAL_GAMMA = struct.pack(">I", 45455)
 
@@ -87,9 +88,7 @@ def orientation_of(image: Image.Image) -> int:
 def upright_xmp(xmp: bytes | str) -> bytes:
     """XMP whose orientation, where it has one, is 1."""
     packet = xmp.encode() if isinstance(xmp, str) else bytes(xmp)
-    for pattern in XMP_ORIENTATION:
-        packet = re.sub(pattern, lambda found: re.sub(rb"[0-9]", b"1", found[0]), packet)
-    return packet
+    return re.sub(XMP_ORIENTATION, rb"\g<1>1", packet)
 
 
 def _exif_of(image: Image.Image, size: tuple[int, int]) -> bytes:

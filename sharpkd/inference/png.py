@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
+from sharpkd.inference.pillow_warnings import quiet
+
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"cHRM", b"cICP", b"gAMA", b"sRGB")
 COLOUR_TYPE = {1: 0, 2: 4, 3: 2, 4: 6}
@@ -53,15 +55,19 @@ def read_wide(stream: BinaryIO) -> NDArray[np.uint16] | None:
     return found
 
 
-def _layout(stream: BinaryIO) -> str:
+def _opened(stream: BinaryIO) -> PngImageFile:
     stream.seek(0)
-    with PngImageFile(stream) as image:
+    with quiet():
+        return PngImageFile(stream)
+
+
+def _layout(stream: BinaryIO) -> str:
+    with _opened(stream) as image:
         return str(image.tile[0].args)
 
 
 def _unpacked(stream: BinaryIO, layout: str) -> NDArray[np.uint8]:
-    stream.seek(0)
-    with PngImageFile(stream) as image:
+    with _opened(stream) as image:
         image.tile = [tile._replace(args=layout) for tile in image.tile]
         return np.array(image)
 

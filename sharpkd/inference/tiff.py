@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
+from sharpkd.inference.pillow_warnings import quiet
+
 MAX_PAGES = 10_000
 STRIP_BYTES = 1 << 20
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
@@ -232,7 +234,8 @@ def write_tiff(stream: BinaryIO, pages: Iterable[Page]) -> tuple[str, ...]:
     for page in pages:
         at = stream.seek(0, io.SEEK_END)
         at += stream.write(b"\0" * (at % 2))
-        directory = _new_directory(page, notes)
+        with quiet():
+            directory = _new_directory(page, notes)
         strips = _strips(page.samples, directory)
         packed = directory.tobytes(at)
         if at + len(packed) + sum(map(len, strips)) >= 1 << 32:

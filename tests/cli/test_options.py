@@ -39,7 +39,7 @@ def test_results_and_their_order_do_not_depend_on_jobs(
         assert result.exit_code == 1
         told.append([json.loads(line) for line in result.stdout.splitlines()])
         written.append({path.name: path.read_bytes() for path in sorted(out.iterdir())})
-        assert result.stderr == f"{paths[2]}: is not an image that Pillow reads\n"
+        assert result.stderr == f"{paths[2]}: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image\n"
     assert written[0] == written[1]
     assert sorted(written[0]) == ["0.png", "1.png", "3.png", "4.png", "5.png"]
     assert [line["input"] for line in told[1]] == [str(path) for path in paths]
@@ -54,7 +54,7 @@ def test_results_and_their_order_do_not_depend_on_jobs(
         "size": None,
         "model": None,
         "notes": [],
-        "error": f"{paths[2]}: is not an image that Pillow reads",
+        "error": f"{paths[2]}: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image",
     }
 
 
@@ -71,7 +71,7 @@ def test_standard_input_to_standard_output(sharpkd: Run, photo: Path, student_on
 
 
 def test_bad_standard_input(sharpkd: Run, student_onnx: Path, tmp_path: Path) -> None:
-    for given, line in ((b"", "-: is empty (0 bytes)\n"), (b"abc", "-: is not an image that Pillow reads\n")):
+    for given, line in ((b"", "-: is empty (0 bytes)\n"), (b"abc", "-: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image\n")):
         result = sharpkd("sharpen", "-", "-o", tmp_path / "a.png", "--model", student_onnx, given=given)
         assert (result.exit_code, result.output) == (1, line)
     assert list(tmp_path.iterdir()) == []

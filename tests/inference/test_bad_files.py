@@ -75,7 +75,7 @@ def _bad_files(folder: Path) -> dict[Path, str]:
         folder / "none.png": "no such file",
         folder / "folder.jpg": "is a folder, not an image",
         folder / "empty.png": "is empty (0 bytes)",
-        folder / "text.jpg": "is not an image that Pillow reads",
+        folder / "text.jpg": "is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image",
         folder / "short16.tif": "cannot be decoded (",
         folder / "header.tif": "cannot be decoded (",
         folder / "nowhere.tif": "is a TIFF without ",
