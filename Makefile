@@ -4,9 +4,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 3600
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types check wheel clean
+.PHONY: help setup demo test lint types check fuzz audit wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -34,6 +35,13 @@ types: $(READY)  ## Check types
 	$(BIN)/mypy
 
 check: lint types test  ## Everything that CI checks
+
+fuzz: $(READY)  ## Look for an hour (SECONDS=3600) for image files that crash the reader, into outputs/fuzz
+	$(BIN)/python fuzz/image_files.py --seconds $(SECONDS)
+
+audit: $(READY)  ## Ask an advisory service about every version of constraints.txt (needs a network)
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[audit]'
+	$(BIN)/python tools/audit.py
 
 wheel: $(READY)  ## Build dist/sharpkd-*.whl
 	$(BIN)/python -m hatchling build -t wheel

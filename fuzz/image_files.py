@@ -61,7 +61,7 @@ def check(data: bytes) -> None:
         try:
             file = read_image(Path("a.png"), io.BytesIO(data))
         except ImageFileError as error:
-            assert "\n" not in str(error), str(error)
+            _hold_to_one_line(error)
             return
         for picture in file.pictures:
             height, width = picture.pixels.shape[:2]
@@ -74,12 +74,16 @@ def check(data: bytes) -> None:
             try:
                 written, _ = encoded(Path("b"), file, kind)
             except ImageFileError as error:
-                assert "\n" not in str(error), str(error)
+                _hold_to_one_line(error)
                 continue
             again = read_image(Path("b"), io.BytesIO(written))
             assert len(again.pictures) >= 1
             if kind in LOSSLESS and len(file.pictures) == len(again.pictures) == 1:
                 assert (again.pictures[0].pixels == file.pictures[0].pixels).all(), f"{kind} is not lossless"
+
+
+def _hold_to_one_line(error: Exception) -> None:
+    assert "\n" not in str(error), str(error)
 
 
 def with_right_checksums(data: bytes) -> bytes:
@@ -120,7 +124,7 @@ def seeds() -> dict[str, bytes]:
     rgb, palette = Image.fromarray(small), Image.fromarray(small).quantize(8)
     rgba = Image.fromarray(np.dstack([small, alpha]))
     frames = {"save_all": True, "append_images": [palette.rotate(180)], "duration": 40, "loop": 0}
-    with_exif = {"exif": exif.tobytes()}
+    with_exif: dict[str, object] = {"exif": exif.tobytes()}
     images: dict[str, tuple[Image.Image, str, dict[str, object]]] = {
         "rgb.png": (rgb, "PNG", {"pnginfo": texts, "dpi": (72, 72), **with_exif}),
         "profile.png": (rgb, "PNG", {"icc_profile": profile}),
@@ -181,7 +185,7 @@ def _child(folder: Path, options: Sequence[str]) -> None:
         import PIL.PngImagePlugin
         import PIL.TiffImagePlugin
 
-        import sharpkd.inference.image_io
+        import sharpkd.inference.image_io  # noqa: F401  # imported here to be instrumented
         from sharpkd.inference import picture
     PIL.Image.init()
     picture.MAX_PIXELS = PIXELS

@@ -7,6 +7,7 @@ import importlib
 import json
 import os
 import re
+import textwrap
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,11 +22,14 @@ from torch import Tensor, nn
 from sharpkd.estimation.estimator import BlurEstimator
 from sharpkd.functional.state_file import CheckpointError as CheckpointError
 from sharpkd.nets.base import RestorationNet
+from sharpkd.nets.hostile_weights import is_plain, no_larger_than, reason_to_doubt, reason_to_refuse
 
 NET_PREFIX = "net."
 OWN_NETS = "sharpkd.nets"
 OWN_ESTIMATORS = "sharpkd.estimation"
 OTHER_PROJECTS = (".pth", ".pt")
+SHOWN = 500
+"""Characters of a file's arguments in an error message."""
 
 
 @dataclass(frozen=True)
@@ -121,11 +125,13 @@ def build_net(
     if not (isinstance(cls, type) and issubclass(cls, nn.Module)):
         raise CheckpointError(f"{origin}: {target!r} is not a torch.nn.Module class")
     try:
-        if state is not None and issubclass(cls, RestorationNet):
-            return cls.of_state(state, arguments)
-        return cls(**arguments)
+        if state is None:
+            return cls(**arguments)
+        with no_larger_than(state.values()):
+            return cls.of_state(state, arguments) if issubclass(cls, RestorationNet) else cls(**arguments)
     except Exception as error:  # a file's arguments can be wrong in any way
-        raise CheckpointError(f"{origin}: {target} refuses its arguments {arguments}: {error}") from error
+        shown = textwrap.shorten(str(arguments), SHOWN)
+        raise CheckpointError(f"{origin}: {target} refuses its arguments {shown}: {error}") from error
 
 
 def read_lightning(path: Path) -> dict[str, Any]:
@@ -138,6 +144,9 @@ def read_lightning(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path}: damaged or incomplete; expected a checkpoint of python -m sharpkd.train"
         )
+    reason = reason_to_refuse(path)
+    if reason is not None:
+        raise CheckpointError(f"{path}: {reason}; expected a checkpoint of python -m sharpkd.train")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -154,6 +163,11 @@ def read_lightning(path: Path) -> dict[str, Any]:
     state = content.get("state_dict")
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: its state_dict holds more than tensors")
+    doubt = reason_to_doubt(state.values(), path)
+    if doubt is not None:
+        raise CheckpointError(f"{path}: {doubt}; expected a checkpoint of python -m sharpkd.train")
+    if not is_plain(described["net"]):
+        raise CheckpointError(f"{path}: its net's description is no short list of plain values")
     return content
 
 
@@ -172,7 +186,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[
         )
     try:
         config = json.loads(described)
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, a list of 5,000 lists
         raise CheckpointError(f"{path}: the net's description is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: the net's description is {type(config).__name__}, expected an object")

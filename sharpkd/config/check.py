@@ -7,16 +7,16 @@ import inspect
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor, nn
 
 from sharpkd.config.error import ConfigError as ConfigError
 from sharpkd.config.hints import as_yaml, nearest
 from sharpkd.config.teachers import check_teachers
+from sharpkd.config.trust import allow, check_packages, located, nodes
 
 # constructor arguments that the code hands in, by the group that the node lies in
 SUPPLIED = {
@@ -59,7 +59,7 @@ PLAIN: dict[str, Any] = {
     "metrics.lpips_weights": str | None,
     "runtime.threads": int | None,
     "runtime.matmul_precision": Literal["highest", "high", "medium"],
-    "runtime.trusted_packages": list[str],
+    **dict.fromkeys(("runtime.trusted_packages", "trusted_packages"), list[str]),
     "sweep.name": str | int | float | None,
     "sweep.monitor": str,
     "sweep.mode": Literal["max", "min"],
@@ -86,10 +86,9 @@ def check(config: DictConfig) -> None:
         if value is not Ellipsis:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             _check_value(key, annotation, plain)
-    if "module" in config:
-        check_teachers(config)
     check_targets(config)
     if "module" in config:
+        check_teachers(config)
         _check_unlabelled(config)
 
 
@@ -119,12 +118,16 @@ def check_targets(config: DictConfig) -> None:
     """Check every node with a ``_target_`` against the signature of what it names; nothing is constructed.
 
     Raises:
-        ConfigError: a class that does not exist, a key that it does not take, a required one that is missing,
-            a value of the wrong type, or a net whose arguments a weight file could not carry.
+        ConfigError: a class that may not be named (see `sharpkd.config.trust`) or does not exist, a key that
+            it does not take, a required one that is missing, a value of the wrong type, or a net whose
+            arguments a weight file could not carry.
     """
     plain = OmegaConf.to_container(config, resolve=True)
-    for key, node in _nodes(plain):
-        _check_node(key, node)
+    packages = trusted_packages(config)
+    for key, node in nodes(plain):
+        located(key, str(node["_target_"]), packages)
+    for key, node in nodes(plain):
+        _check_node(key, node, packages)
         if key.startswith("net."):
             raise ConfigError(
                 f"{key}._target_: a net takes plain values only (numbers, strings, lists), so that a weight "
@@ -132,24 +135,24 @@ def check_targets(config: DictConfig) -> None:
             )
 
 
-def _nodes(config: Any, key: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    if isinstance(config, dict):
-        if config.get("_target_") is not None:
-            yield key, config
-        for name, value in config.items():
-            yield from _nodes(value, f"{key}.{name}" if key else str(name))
-    elif isinstance(config, list):
-        for index, item in enumerate(config):
-            yield from _nodes(item, f"{key}[{index}]")
+def trusted_packages(config: DictConfig) -> list[str]:
+    """The packages of its own that a configuration trusts.
+
+    Raises:
+        ConfigError: one of them cannot be trusted.
+    """
+    found: list[str] = []
+    for key in ("runtime.trusted_packages", "trusted_packages"):
+        packages = OmegaConf.select(config, key)
+        if packages is not None:
+            check_packages(key, packages)
+            found += packages
+    return found
 
 
-def _check_node(key: str, node: Mapping[str, Any]) -> None:
+def _check_node(key: str, node: Mapping[str, Any], packages: Sequence[str]) -> None:
     target = str(node["_target_"])
-    try:
-        function = get_object(target)
-    except Exception as error:  # Hydra raises bare Exceptions and ImportErrors alike
-        reason = " ".join(str(error).split())
-        raise ConfigError(f"{key}._target_: {target!r} cannot be imported: {reason}") from error
+    function = located(key, target, packages)
     if not callable(function):
         raise ConfigError(f"{key}._target_: {target!r} is {type(function).__name__}, no class")
     parameters, hints, takes_all = _signature(function)
@@ -169,6 +172,7 @@ def _check_node(key: str, node: Mapping[str, Any]) -> None:
     for name in given:
         if name in hints and not _is_default(node[name], parameters[name]):
             _check_value(f"{key}.{name}", hints[name], node[name])
+    allow(target)
 
 
 def _signature(function: Any) -> tuple[dict[str, inspect.Parameter], dict[str, Any], bool]:
@@ -197,7 +201,7 @@ def _signature(function: Any) -> tuple[dict[str, inspect.Parameter], dict[str, A
 
 def is_default(target: str, name: str, value: Any) -> bool:
     """Whether a class would take this value for one of its settings anyway, if nobody set it."""
-    parameters, _, _ = _signature(get_object(target))
+    parameters, _, _ = _signature(located(name, target))
     return name in parameters and _is_default(value, parameters[name])
 
 

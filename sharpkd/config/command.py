@@ -20,9 +20,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from sharpkd.config.check import ConfigError, check
-from sharpkd.config.composition import compose, conf_dir, register_resolvers, resolve, searching
+from sharpkd.config.check import ConfigError, check, trusted_packages
+from sharpkd.config.composition import compose, conf_dir, register_resolvers, resolve, searching, user_folders
 from sharpkd.config.hints import choices_of, key_of
+from sharpkd.config.strangers import check_hydra, check_overrides
+from sharpkd.config.trust import trust_yaml
 
 # what a user can cause and mend; everything else is a mistake in the code and keeps its traceback
 MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, OmegaConfBaseException)
@@ -46,6 +48,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
     def decorate(main: Callable[[DictConfig], float]) -> Callable[[], None]:
         def job(cfg: DictConfig) -> float:
             try:
+                # a launcher may have started this process for the job
+                trust_yaml([conf_dir(), *user_folders()])
                 resolved = resolve(cfg)
                 check(resolved)
                 return main(resolved)
@@ -95,6 +99,7 @@ def _preflight(config_name: str) -> None:
     Of a sweep, the first job is checked, and every choice of a swept group.
     """
     arguments: Namespace = get_args_parser().parse_args()
+    check_overrides(arguments.overrides)
     if arguments.hydra_help or arguments.info or arguments.shell_completion:
         return
     folders = [Path(arguments.config_dir).absolute()] if arguments.config_dir else []
@@ -106,6 +111,8 @@ def _preflight(config_name: str) -> None:
     place = "paths.output_root" if arguments.multirun else "paths.run_dir"
     made = None
     for overrides in jobs:
+        whole = compose(arguments.config_name or config_name, overrides, folders=folders, run=False)
+        check_hydra(whole.hydra, trusted_packages(whole))
         composed = compose(
             arguments.config_name or config_name, overrides, folders=folders, run=not only_shown
         )
@@ -132,7 +139,10 @@ def _make_folder(path: str) -> None:
 
 
 def _first_jobs(overrides: list[str], folders: list[Path]) -> Iterator[list[str]]:
-    """The overrides of a sweep's first job, then those with each other choice of each swept group."""
+    """The overrides of a sweep's first job, then those with each other choice of each swept group.
+
+    So with each value of a swept setting of Hydra, which takes effect before the job's own check.
+    """
     try:
         with searching(folders):
             values = [_values(override) for override in overrides]
@@ -141,7 +151,8 @@ def _first_jobs(overrides: list[str], folders: list[Path]) -> Iterator[list[str]
     first = [choices[0] for choices in values]
     yield first
     for index, choices in enumerate(values):
-        if choices_of(key_of(overrides[index]), [conf_dir(), *folders]):
+        key = key_of(overrides[index])
+        if choices_of(key, [conf_dir(), *folders]) or key.startswith("hydra"):
             for choice in choices[1:]:
                 yield [*first[:index], choice, *first[index + 1 :]]
 

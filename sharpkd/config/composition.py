@@ -22,6 +22,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sharpkd.config.check import ConfigError
 from sharpkd.config.hints import explain
+from sharpkd.config.strangers import check_leftovers, check_overrides
+from sharpkd.config.trust import located, nodes, trust_yaml
 
 MAX_NAME_LENGTH = 120
 # overrides that say where or how a run goes, not what it computes
@@ -135,6 +137,7 @@ def user_folders() -> list[Path]:
 def searching(folders: Sequence[Path]) -> Iterator[None]:
     """Let ``hydra.compose`` find SharpKD's YAML and that of ``folders``, as ``--config-dir`` would."""
     register_resolvers()
+    trust_yaml([conf_dir(), *folders])
     version.setbase("1.3")
     path = create_config_search_path(str(conf_dir()))
     for folder in folders:
@@ -179,9 +182,10 @@ def compose(
         run: False returns it unresolved, and accepts settings that still need a value.
 
     Raises:
-        ConfigError: an override names what does not exist, or a setting has no value; the message says what
-            is allowed.
+        ConfigError: an override names what does not exist, or could run code; or a setting has no value. The
+            message says what is allowed.
     """
+    check_overrides(overrides)
     folders = user_folders() if folders is None else folders
     previous = HydraConfig.instance().cfg
     with searching(folders), _readable(config_name, overrides, folders):
@@ -205,12 +209,13 @@ def resolve(cfg: DictConfig) -> DictConfig:
     """A copy with every interpolation replaced by its value, read-only, and no Hydra needed to read it.
 
     Raises:
-        ConfigError: a setting still needs a value (``???``).
+        ConfigError: a setting still needs a value (``???``), or one would be an interpolation again.
     """
     missing = sorted(OmegaConf.missing_keys(cfg))
     if missing:
         raise ConfigError(f"no value for {', '.join(missing)}: set {missing[0]}=VALUE")
     container = OmegaConf.to_container(cfg, resolve=True)
+    check_leftovers(container)
     resolved = OmegaConf.create(container)
     assert isinstance(resolved, DictConfig)
     OmegaConf.set_readonly(resolved, True)
@@ -218,7 +223,14 @@ def resolve(cfg: DictConfig) -> DictConfig:
 
 
 def instantiate(config: Any, *args: Any, **kwargs: Any) -> Any:
-    """``hydra.utils.instantiate`` with plain containers, and the original error, not Hydra's around it."""
+    """``hydra.utils.instantiate`` with plain containers, and the original error, not Hydra's around it.
+
+    Raises:
+        ConfigError: it names what a configuration may not name; see `sharpkd.config.trust`.
+    """
+    plain = OmegaConf.to_container(config, resolve=True) if OmegaConf.is_config(config) else config
+    for where, node in nodes(plain):
+        located(where, str(node["_target_"]))
     try:
         return hydra.utils.instantiate(config, *args, _convert_="all", **kwargs)
     except InstantiationException as error:

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.config.error import ConfigError
 from sharpkd.config.hints import as_yaml, nearest
+from sharpkd.config.trust import located
 from sharpkd.distillation.base import TransferTerm
 from sharpkd.modules.frozen_teacher import checked_device
 
@@ -157,8 +157,8 @@ def _reading_features(distillation: DictConfig) -> Iterator[str]:
         if target is None or not entry.get("weight"):
             continue
         try:
-            term = get_object(target)
-        except Exception:  # whatever is wrong with it, the check of all targets says so
+            term = located("distillation", target)
+        except ConfigError:  # the check of all targets says what is wrong with it
             continue
         taps = getattr(term, "teacher_taps", TransferTerm.teacher_taps)
         if taps is not TransferTerm.teacher_taps:

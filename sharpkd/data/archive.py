@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 MAX_FILES = 100_000
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
 class ArchiveError(ValueError):
@@ -31,8 +32,9 @@ def unpack(
         Bytes unpacked.
 
     Raises:
-        ArchiveError: no zip, damaged, encrypted, more than ``max_bytes``, or with an entry that is absolute,
-            a link, or contains ``..``. All but damage is found before the first file is written.
+        ArchiveError: no zip, damaged, encrypted, packed by a rare method, more than ``max_bytes``, or with an
+            entry that is absolute, a link, contains ``..`` or is there twice; or a link lies in ``folder``
+            where a file belongs. All but damage and that is found before the first file is written.
     """
     try:
         with zipfile.ZipFile(archive) as opened:
@@ -41,6 +43,7 @@ def unpack(
             done = 0
             for entry in entries:
                 target = folder.joinpath(*PurePosixPath(entry.filename).parts)
+                _refuse_links(archive, folder, target)
                 if entry.is_dir():
                     target.mkdir(parents=True, exist_ok=True)
                     continue
@@ -58,15 +61,37 @@ def unpack(
 def _check(archive: Path, entries: list[zipfile.ZipInfo], max_bytes: int) -> int:
     if len(entries) > MAX_FILES:
         raise ArchiveError(f"{archive} holds {len(entries):,} entries, more than {MAX_FILES:,}")
+    seen: set[PurePosixPath] = set()
+    folders: set[PurePosixPath] = set()
     for entry in entries:
-        name = entry.filename
-        if name.startswith("/") or "\\" in name or ":" in name or ".." in PurePosixPath(name).parts:
+        name, place = entry.filename, PurePosixPath(entry.filename)
+        if name.startswith("/") or "\\" in name or ":" in name or ".." in place.parts or not place.parts:
             raise ArchiveError(f"{archive} holds {name!r}, a path that could lead out of the folder")
-        if stat.S_ISLNK(entry.external_attr >> 16):
-            raise ArchiveError(f"{archive} holds the link {name!r}, expected only files and folders")
+        if place in seen:
+            raise ArchiveError(f"{archive} holds {name!r} twice")
+        if not entry.is_dir():
+            seen.add(place)
+        folders.update(place.parents)
+        kind = stat.S_IFMT(entry.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+            what = "link" if kind == stat.S_IFLNK else "device"
+            raise ArchiveError(f"{archive} holds the {what} {name!r}, expected only files and folders")
         if entry.flag_bits & 1:
             raise ArchiveError(f"{archive} holds the encrypted file {name!r}")
+        if entry.compress_type not in METHODS:
+            # the dictionaries of other methods may take gigabytes
+            raise ArchiveError(f"{archive} holds {name!r}, which is neither stored nor deflated")
+    if not seen.isdisjoint(folders):
+        raise ArchiveError(f"{archive} holds {str(min(seen & folders))!r} as a file and as a folder")
     total = sum(entry.file_size for entry in entries)
     if total > max_bytes:
         raise ArchiveError(f"{archive} would unpack to {total:,} bytes, more than {max_bytes:,}")
     return total
+
+
+def _refuse_links(archive: Path, folder: Path, target: Path) -> None:
+    for place in (target, *target.parents):
+        if place == folder:
+            return
+        if place.is_symlink():
+            raise ArchiveError(f"{place} is a link: nothing of {archive} is written through it")

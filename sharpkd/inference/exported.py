@@ -14,6 +14,7 @@ from sharpkd.inference import openvino_student
 from sharpkd.inference.cells import Run
 from sharpkd.inference.errors import ModelError, first_line
 from sharpkd.inference.model_info import ModelInfo, info_from_metadata
+from sharpkd.inference.onnx_outside import refuse_files_outside
 from sharpkd.inference.task import Task, on_floats
 
 RT_INFO = "sharpkd"
@@ -90,7 +91,8 @@ class OnnxEngine(ExportedNet):
         threads: of the CPU; None leaves the choice to ONNX Runtime.
 
     Raises:
-        ModelError: the file is broken, or takes something else than images.
+        ModelError: the file is broken, has weights in a file outside its folder, or takes something else
+            than images.
     """
 
     name = "onnxruntime"
@@ -98,6 +100,7 @@ class OnnxEngine(ExportedNet):
     def __init__(self, path: Path, threads: int | None = None) -> None:
         import onnxruntime
 
+        refuse_files_outside(path)
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
         if threads is not None:

@@ -59,8 +59,10 @@ DECODING_FAULTS = (
     IndexError,
     # what Pillow's AVIF decoder raises
     RuntimeError,
-    # what Pillow says to headers without sizes, and to tags of another type than theirs
+    # what Pillow says to headers without sizes, to tags of another type than theirs, and to unknown values
     TypeError,
+    KeyError,
+    AttributeError,
     # places in a BigTIFF that no file reaches
     OverflowError,
 )
@@ -118,7 +120,8 @@ def _read(path: Path, stream: BinaryIO) -> ImageFile:
         image = Image.open(stream, formats=FORMATS)
     with image:
         width, height = image.size
-        frames = getattr(image, "n_frames", 1)
+        with quiet():
+            frames = getattr(image, "n_frames", 1)
         _check_size(path, width * height * (frames if image.format in ANIMATED else 1))
         kind = str(image.format)
         if frames > 1 and kind in ANIMATED:

@@ -96,7 +96,7 @@ def encoded(
             stream.write(png.with_wide_pixels(small.getvalue(), _samples(pictures[0])))
         else:
             _save(stream, kind, pictures, {}, quality, notes)
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, OverflowError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise ImageFileError(path, f"cannot be encoded as {kind} ({reason})") from error
     return stream.getbuffer(), tuple(dict.fromkeys(notes))

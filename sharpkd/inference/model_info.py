@@ -14,6 +14,9 @@ from sharpkd.inference.errors import ModelError
 if TYPE_CHECKING:
     from sharpkd.checkpoint import LoadedNet
 
+LARGEST = 1 << 16
+"""Pixels of a stride or a receptive field, and factor of an enlargement, that a file may claim."""
+
 
 @dataclass(frozen=True)
 class ModelInfo:
@@ -87,7 +90,7 @@ def info_from_metadata(path: Path, pairs: Mapping[str, str]) -> ModelInfo:
     try:
         known = {key: json.loads(pairs[key]) for key in ("args", "receptive_field", "stride", "scale")}
         metadata = json.loads(pairs.get("metadata", "{}"))
-        return ModelInfo(
+        info = ModelInfo(
             path=path,
             net=pairs["net"],
             sha256=pairs["sha256"],
@@ -95,10 +98,29 @@ def info_from_metadata(path: Path, pairs: Mapping[str, str]) -> ModelInfo:
             precision=pairs.get("precision", "fp32"),
             **known,
         )
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        _check(info)
+        return info
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise ModelError(
             f"{path}: its metadata cannot be read ({type(error).__name__}: {error}); export it again"
         ) from error
+
+
+def _check(info: ModelInfo) -> None:
+    """Hold what stands in a file to what it has to be.
+
+    Raises:
+        TypeError, ValueError: it is of another type, or out of range.
+    """
+    for name, value, least in (("stride", info.stride, 1), ("scale", info.scale, 1)):
+        if type(value) is not int or not least <= value <= LARGEST:
+            raise ValueError(f"{name}: found {value!r}, expected {least} to {LARGEST}")
+    field = info.receptive_field
+    if field is not None and (type(field) is not int or not 1 <= field <= LARGEST):
+        raise ValueError(f"receptive_field: found {field!r}, expected 1 to {LARGEST}, or null")
+    for name, group in (("args", info.args), ("metadata", info.metadata)):
+        if not isinstance(group, dict):
+            raise TypeError(f"{name}: found {type(group).__name__}, expected an object")
 
 
 def _sha256(path: Path) -> str:

@@ -162,10 +162,23 @@ class Student:
             raise ModelError(f"{file.path}: {file.net} has no argument {', '.join(sorted(unknown))}")
         self.file = file
         given: dict[str, Any] = KNOWN[file.net] | file.arguments
+        for name, value in given.items():
+            if isinstance(KNOWN[file.net][name], int) and not (isinstance(value, int) and value >= 0):
+                raise ModelError(f"{file.path}: {name}: found {value!r}, expected a whole number from 0 on")
         self.unshuffle, self.width = int(given["unshuffle"]), int(given["width"])
         self.depth, self.luma_only = int(given["depth"]), bool(given["luma_only"])
+        if min(self.unshuffle, self.width) < 1 or not 2 <= self.depth <= 1 + len(file.arrays):
+            raise ModelError(
+                f"{file.path}: unshuffle, width and depth are {self.unshuffle}, {self.width} and "
+                f"{self.depth}; {len(file.arrays)} tensors are no such net"
+            )
         aware = "hidden" in given
-        self.limits = tuple(map(float, given["condition_limits"] or DEFAULT_LIMITS)) if aware else ()
+        try:
+            self.limits = tuple(map(float, given["condition_limits"] or DEFAULT_LIMITS)) if aware else ()
+        except (TypeError, ValueError) as error:
+            raise ModelError(f"{file.path}: condition_limits: {error}") from error
+        if not all(0 < limit < float("inf") for limit in self.limits):
+            raise ModelError(f"{file.path}: condition_limits: expected finite numbers above 0")
         self.candidates, self.taps = int(given.get("candidates", 0)), int(given.get("taps", 1))
         self.filter_chroma = bool(given.get("filter_chroma", False))
         if self.candidates and not (3 <= self.taps < GRID and self.taps % 2):
@@ -265,6 +278,11 @@ class Student:
             shapes[f"{name}2.weight"], shapes[f"{name}2.bias"] = (out, hidden), (out,)
         if self.file.net == FILTERED:
             shapes["filters"] = (self.candidates, self.taps, self.taps)
+        odd_kind = next((name for name, array in self.file.arrays.items() if array.dtype.kind != "f"), None)
+        if odd_kind is not None:
+            raise ModelError(
+                f"{self.file.path}: {odd_kind} holds {self.file.arrays[odd_kind].dtype}, no floats"
+            )
         found = {name: array.shape for name, array in self.file.arrays.items()}
         if found != shapes:
             odd = sorted(name for name in shapes.keys() | found if shapes.get(name) != found.get(name))[0]

@@ -58,6 +58,6 @@ def read_weights(path: Path, description_only: bool = False) -> WeightFile:
         raise ModelError(f"{path} holds no net that can be loaded: {error}") from error
     except KeyError as error:
         raise ModelError(f"{path} holds no net that can be loaded: its metadata lacks {error}") from error
-    except (json.JSONDecodeError, AttributeError) as error:
+    except (ValueError, RecursionError, AttributeError) as error:
         raise ModelError(f"{path} holds no net that can be loaded: its metadata is no JSON object") from error
     return WeightFile(path, str(net), described, arrays, metadata)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from sharpkd.functional.state_file import CheckpointError
 from sharpkd.functional.torchvision_guard import define_missing_operators
 from sharpkd.nets.foreign import ForeignNet
+from sharpkd.nets.hostile_weights import no_larger_than, reason_to_doubt, reason_to_refuse
 
 if TYPE_CHECKING:
     from spandrel import ImageModelDescriptor
@@ -103,7 +104,8 @@ def _recognise(path: Path, state: dict[str, Tensor]) -> Any:
         with warnings.catch_warnings():
             # deprecations inside other projects' nets
             warnings.simplefilter("ignore")
-            return spandrel.ModelLoader().load_from_state_dict(state)
+            with no_larger_than(state.values()):
+                return spandrel.ModelLoader().load_from_state_dict(state)
     except spandrel.UnsupportedModelError as error:
         raise CheckpointError(
             f"{path}: its tensors are of none of the {known} architectures that spandrel "
@@ -118,7 +120,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """A net's tensors by name, out of whatever another project wraps them in.
 
     The file is read by torch's own restricted loader (``weights_only=True``): it can hold tensors and plain
-    containers, and whatever else is pickled in it is refused, not run. TorchScript archives are refused too.
+    containers, and whatever else is pickled in it is refused, not run. TorchScript archives are refused too,
+    and so is a file that would take more memory than it has bytes: see `sharpkd.nets.hostile_weights`.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -135,10 +138,16 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     state = spandrel.canonicalize_state_dict(state)
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise CheckpointError(f"{path}: holds more, or less, than one net's tensors")
+    doubt = reason_to_doubt(state.values(), path)
+    if doubt is not None:
+        raise CheckpointError(f"{path}: {doubt}; expected a net's tensors by name")
     return state
 
 
 def _read_pickled(path: Path) -> Any:
+    reason = reason_to_refuse(path)
+    if reason is not None:
+        raise CheckpointError(f"{path}: {reason}; expected a net's tensors by name")
     try:
         with warnings.catch_warnings():
             # torch announces a TorchScript archive before it refuses it

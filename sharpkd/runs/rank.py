@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
 
+from sharpkd.config.trust import trust_checked
 from sharpkd.runs.training import run_training
 
 
@@ -17,6 +18,8 @@ def main(plan_file: str) -> None:
     plan = OmegaConf.load(plan_file)
     assert isinstance(plan, DictConfig)
     OmegaConf.set_readonly(plan, True)
+    # the process that wrote the plan has checked it
+    trust_checked(plan.config)
     try:
         run_training(plan.config, None if plan.checkpoint is None else Path(plan.checkpoint))
     except KeyboardInterrupt:

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 from torch import nn
 
 from sharpkd.checkpoint import CheckpointError, load_estimator, net_state, read_lightning, save_weights
 from sharpkd.config import ConfigError, instantiate
+from sharpkd.config.trust import located
 from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.loggers.base import RunLogger
 from sharpkd.metrics.latency import net_latency
@@ -100,7 +100,7 @@ def build_module(cfg: DictConfig) -> RestorationModule:
     }
     settings = {key: value for key, value in cfg.module.items() if key != "_target_"}
     # called directly: Hydra would build the nodes inside net_config and run_config too
-    module = get_class(cfg.module._target_)
+    module = located("module", cfg.module._target_)
     if "teacher" in arguments and module in (RestorationModule, TeacherModule):
         raise ConfigError(
             f"distillation is configured, but {cfg.module._target_} has no teacher: "

@@ -71,7 +71,8 @@ def test_standard_input_to_standard_output(sharpkd: Run, photo: Path, student_on
 
 
 def test_bad_standard_input(sharpkd: Run, student_onnx: Path, tmp_path: Path) -> None:
-    for given, line in ((b"", "-: is empty (0 bytes)\n"), (b"abc", "-: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image\n")):
+    kinds = "PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF"
+    for given, line in ((b"", "-: is empty (0 bytes)\n"), (b"abc", f"-: is no {kinds} image\n")):
         result = sharpkd("sharpen", "-", "-o", tmp_path / "a.png", "--model", student_onnx, given=given)
         assert (result.exit_code, result.output) == (1, line)
     assert list(tmp_path.iterdir()) == []

@@ -112,7 +112,8 @@ def open_ended(**anything: Any) -> None: ...
 
 
 def target(of: Any, **settings: Any) -> DictConfig:
-    return OmegaConf.create({"part": {"_target_": f"{__name__}.{of.__name__}", **settings}})
+    part = {"_target_": f"{__name__}.{of.__name__}", **settings}
+    return OmegaConf.create({"part": part, "trusted_packages": [__name__]})
 
 
 def test_signatures_include_those_of_the_classes_above() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 import stat
+import warnings
 import zipfile
 from pathlib import Path
 
@@ -39,6 +41,61 @@ def test_paths_that_lead_out_are_refused_before_anything_is_written(name: str, t
     with pytest.raises(ArchiveError, match="a path that could lead out of the folder"):
         unpack(archive, tmp_path / "inside" / "out", 100)
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["a.zip"]
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_methods_that_may_take_gigabytes_are_refused(method: int, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", method) as archive:
+        archive.writestr("a.png", CONTENT)
+    with pytest.raises(ArchiveError, match=r"holds 'a\.png', which is neither stored nor deflated"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", 10_000)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["a.png", "a.png"], "holds 'a.png' twice"),
+        (["a.png", "./a.png"], "holds './a.png' twice"),
+        (["set", "set/a.png"], "holds 'set' as a file and as a folder"),
+        (["set/a.png", "set"], "holds 'set' as a file and as a folder"),
+        (["."], "holds '.', a path that could lead out"),
+    ],
+)
+def test_one_name_for_two_things_is_refused(names: list[str], message: str, tmp_path: Path) -> None:
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        warnings.simplefilter("ignore")  # the writer's remark on equal names
+        for name in names:
+            archive.writestr(zipfile.ZipInfo(name), b"x")
+    with pytest.raises(ArchiveError, match=re.escape(message)):
+        unpack(tmp_path / "a.zip", tmp_path / "out", 100)
+    assert not (tmp_path / "out").exists()
+
+
+def test_nothing_is_written_through_a_link_that_was_there_before(tmp_path: Path) -> None:
+    outside, out = tmp_path / "outside", tmp_path / "out"
+    outside.mkdir()
+    out.mkdir()
+    (outside / "a.png").write_bytes(b"mine")
+    archive = make_zip(tmp_path / "a.zip", {"set/a.png": b"theirs"})
+    (out / "set").symlink_to(outside)
+    with pytest.raises(ArchiveError, match=r"out/set is a link: nothing of .*a\.zip is written through it"):
+        unpack(archive, out, 100)
+    (out / "set").unlink()
+    (out / "set").mkdir()
+    (out / "set" / "a.png").symlink_to(outside / "a.png")
+    with pytest.raises(ArchiveError, match=r"out/set/a\.png is a link"):
+        unpack(archive, out, 100)
+    assert (outside / "a.png").read_bytes() == b"mine"
+
+
+def test_devices_are_refused(tmp_path: Path) -> None:
+    device = zipfile.ZipInfo("set/disk")
+    device.external_attr = (stat.S_IFBLK | 0o600) << 16
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr(device, b"")
+    with pytest.raises(ArchiveError, match="holds the device 'set/disk', expected only files and folders"):
+        unpack(tmp_path / "a.zip", tmp_path / "out", 100)
 
 
 def test_links_are_refused(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 
 import pytest
 
+from sharpkd.config.trust import allow
 from sharpkd.evaluation.benchmark.summary import summarise
 from sharpkd.evaluation.comparison.compare import COLUMNS, compare_folders
 from sharpkd.evaluation.comparison.publish import publish_comparison, publish_folder_results, publish_summary
@@ -52,7 +53,10 @@ class Recorder(RunLogger):
 @pytest.fixture
 def loggers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     monkeypatch.setattr(Recorder, "told", [])
-    return {"csv": None, "mine": {"_target_": f"{__name__}.Recorder", "run_dir": str(tmp_path)}}
+    target = f"{__name__}.Recorder"
+    # as the check of a configuration with runtime.trusted_packages does
+    allow(target)
+    return {"csv": None, "mine": {"_target_": target, "run_dir": str(tmp_path)}}
 
 
 def test_a_summary_is_figures_and_a_table(loggers: dict[str, Any]) -> None:
