@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types check wheel clean
+.PHONY: help setup demo test torture lint types check wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -25,6 +25,9 @@ demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a ph
 
 test: $(READY)  ## Run all tests, a process for each core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+torture: $(READY)  ## Run the tests that kill, starve and damage for minutes
+	$(BIN)/python -m pytest -m torture --timeout 1800
 
 lint: $(READY)  ## Check style and formatting
 	$(BIN)/ruff check .
