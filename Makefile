@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SECONDS ?= 3600
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types check fuzz audit wheel clean
+.PHONY: help setup demo test torture lint types check fuzz audit wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -26,6 +26,9 @@ demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a ph
 
 test: $(READY)  ## Run all tests, a process for each core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+torture: $(READY)  ## Run the tests that kill, starve and damage for minutes
+	$(BIN)/python -m pytest -m torture --timeout 1800
 
 lint: $(READY)  ## Check style and formatting
 	$(BIN)/ruff check .

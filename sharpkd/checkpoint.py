@@ -30,6 +30,11 @@ OWN_ESTIMATORS = "sharpkd.estimation"
 OTHER_PROJECTS = (".pth", ".pt")
 SHOWN = 500
 """Characters of a file's arguments in an error message."""
+# the comment of a checkpoint's zip archive: this, then the SHA-256 of the file as it was without the comment
+SEAL = b"sharpkd.sha256:"
+SEAL_BYTES = len(SEAL) + 64
+# key in a safetensors file's metadata, of the SHA-256 of its tensors and of the net's description
+TENSORS_SHA256 = "sharpkd.sha256"
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,68 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
+def sealed(archive: bytes | memoryview) -> list[bytes | memoryview]:
+    """A zip archive without comment, as ``torch.save`` writes it, with its own SHA-256 as comment: in parts.
+
+    torch and every zip program read the result as they read the archive; torch checks no checksum by itself.
+    """
+    digest = hashlib.sha256(archive).hexdigest().encode()
+    return [archive[:-2], SEAL_BYTES.to_bytes(2, "little"), SEAL + digest]
+
+
+def _refuse_damage(path: Path) -> None:
+    """Compare a checkpoint with its seal; one without (written before there were any) is not judged.
+
+    Raises:
+        CheckpointError: the file is not what was written.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as stream:
+        stream.seek(max(0, size - SEAL_BYTES))
+        tail = stream.read()
+        if not tail.startswith(SEAL):
+            return
+        stream.seek(0)
+        digest, left = hashlib.sha256(), size - SEAL_BYTES - 2
+        while left > 0 and (part := stream.read(min(left, 1 << 20))):
+            digest.update(part)
+            left -= len(part)
+    digest.update(b"\0\0")
+    if digest.hexdigest().encode() != tail[len(SEAL) :]:
+        raise CheckpointError(
+            f"{path}: damaged (its SHA-256 is not the one that it was written with); expected a checkpoint "
+            "of python -m sharpkd.train"
+        )
+
+
+def _refuse_bad_checksums(path: Path) -> None:
+    """Compare what ``torch.save`` stored with its CRC-32s, which ``torch.load`` does not look at.
+
+    Raises:
+        CheckpointError: some part of the file is not what was written.
+    """
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        for part in archive.infolist():
+            if part.compress_type != zipfile.ZIP_STORED:
+                continue
+            try:
+                with archive.open(part) as stream:
+                    while stream.read(1 << 20):
+                        pass
+            except (zipfile.BadZipFile, EOFError) as error:
+                raise CheckpointError(f"{path}: damaged ({error}); put a good copy in its place") from error
+
+
+def _tensors_sha256(described: str, state: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(described.encode())
+    for key, value in sorted(state.items()):
+        digest.update(f"{key} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def net_state(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The net's own tensors out of a LightningModule's state dict."""
     return {key[len(NET_PREFIX) :]: value for key, value in state.items() if key.startswith(NET_PREFIX)}
@@ -75,9 +142,11 @@ def save_weights(
 
     Raises:
         TypeError: ``net_config`` or ``metadata`` holds what a file cannot carry.
+        OSError: it cannot be written, as on a full disk; an older file of this name stays.
     """
-    header = {**metadata, "sharpkd.net": json.dumps(dict(net_config), sort_keys=True)}
+    described = json.dumps(dict(net_config), sort_keys=True)
     tensors = {key: value.detach().cpu().contiguous().clone() for key, value in state.items()}
+    header = {**metadata, "sharpkd.net": described, TENSORS_SHA256: _tensors_sha256(described, tensors)}
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
@@ -87,6 +156,9 @@ def save_weights(
         # safetensors lets nobody else read what it writes
         temporary.chmod(usual_mode)
         temporary.replace(path)
+    except (SafetensorError, OSError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise OSError(f"{path} cannot be written ({reason}); make room") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -147,6 +219,7 @@ def read_lightning(path: Path) -> dict[str, Any]:
     reason = reason_to_refuse(path)
     if reason is not None:
         raise CheckpointError(f"{path}: {reason}; expected a checkpoint of python -m sharpkd.train")
+    _refuse_damage(path)
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
@@ -190,6 +263,12 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Any], dict[str, str], dict[
         raise CheckpointError(f"{path}: the net's description is not JSON ({error})") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: the net's description is {type(config).__name__}, expected an object")
+    written = metadata.pop(TENSORS_SHA256, None)
+    if written is not None and written != _tensors_sha256(described, state):
+        raise CheckpointError(
+            f"{path}: damaged (the SHA-256 of its tensors is not the one that it was written with); put a "
+            "good copy in its place"
+        )
     return config, metadata, state
 
 
@@ -278,6 +357,8 @@ def load_any_net(path: str | os.PathLike[str], trusted: Sequence[str] = ()) -> L
     theirs = suffix == ".safetensors" and path.is_file() and not written_by_sharpkd(path)
     if suffix not in OTHER_PROJECTS and not theirs:
         return load_net(path, trusted)
+    if path.is_file():
+        _refuse_bad_checksums(path)
     # spandrel is imported where it is needed
     from sharpkd.nets.pretrained import PretrainedNet
 

@@ -17,8 +17,9 @@ from sharpkd.config import ConfigError, compose, entry, is_multirun, resolve
 from sharpkd.config.teachers import several_teachers
 from sharpkd.nets.swinir import OFFICIAL, at_hand
 from sharpkd.runs.folder import RunFolder
-from sharpkd.runs.launch import first_rank, launch_ranks, ranks_wanted, under_launcher
-from sharpkd.runs.training import TERMINATED, run_training
+from sharpkd.runs.launch import ends_at_sigterm, first_rank, launch_ranks, ranks_wanted, under_launcher
+from sharpkd.runs.parent import TERMINATED
+from sharpkd.runs.training import run_training
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,10 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
     folder.report("running", overrides)
     try:
         ranks = 1 if under_launcher() else ranks_wanted(cfg)
-        metrics = launch_ranks(cfg, folder, checkpoint, ranks) if ranks > 1 else run_training(cfg, checkpoint)
+        with ends_at_sigterm():
+            metrics = (
+                launch_ranks(cfg, folder, checkpoint, ranks) if ranks > 1 else run_training(cfg, checkpoint)
+            )
     except BaseException as error:
         what = str(error)
         if isinstance(error, KeyboardInterrupt):
@@ -59,7 +63,11 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
         elif isinstance(error, SystemExit) and error.code == TERMINATED:
             what = "ended by SIGTERM; resume=auto continues it"
             log.warning(what)
-        folder.report("failed", error=what or type(error).__name__)
+        try:
+            folder.report("failed", error=what or type(error).__name__)
+        except OSError as full:
+            # what stopped the training is the error to hear of
+            log.warning("%s", full)
         raise
     folder.report("finished", metrics=metrics)
     log.info("val/psnr %.2f dB; weights in %s", metrics.get("val/psnr", float("nan")), folder.weights_file)

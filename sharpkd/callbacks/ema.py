@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytorch_lightning as pl
 from pytorch_lightning.callbacks import WeightAveraging
 from torch import Tensor
+
+from sharpkd.modules.restoration import RestorationModule
 
 
 class EMA(WeightAveraging):
@@ -12,7 +17,7 @@ class EMA(WeightAveraging):
     ``decay_n = min(decay, (1 + n) / (10 + n))`` after n updates, so that short runs are not dominated by
     their first steps (the rule of TensorFlow's ``ExponentialMovingAverage(num_updates=…)``). Checkpoints hold
     the averaged weights in ``state_dict`` and the trained ones in ``current_model_state``; a resume restores
-    both.
+    both. A step that the module has skipped is no update.
 
     Args:
         decay: limit of the decay, in [0, 1).
@@ -34,3 +39,10 @@ class EMA(WeightAveraging):
 
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         return step_idx is not None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if isinstance(pl_module, RestorationModule) and pl_module.steps.skipped == trainer.global_step - 1:
+            self._latest_update_step = trainer.global_step
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,8 @@ from sharpkd.evaluation.pages.pictures import (
 )
 from sharpkd.loggers.base import RunLogger
 from sharpkd.modules.distill import DistillModule
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -144,9 +147,15 @@ class ImageGrid(pl.Callback):
     def _write(self, trainer: pl.Trainer) -> None:
         self._written = True
         rows = [_tiles(shown) for shown in self._shown]
-        self.folder.mkdir(parents=True, exist_ok=True)
         path = self.folder / f"{self._epoch:04d}.png"
-        side_by_side(rows, [shown.name for shown in self._shown], zoom_size=self.zoom_size).save(path)
+        picture = side_by_side(rows, [shown.name for shown in self._shown], zoom_size=self.zoom_size)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            picture.save(path)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            log.warning("%s cannot be written (%s); the training goes on", path, error.strerror or error)
+            return
         for logger in trainer.loggers:
             if isinstance(logger, RunLogger):
                 logger.log_image("val/images", path, trainer.global_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from matplotlib.figure import Figure
 
 from sharpkd.callbacks.lpips_label import lpips_label
 from sharpkd.loggers.csv import read_series
+
+log = logging.getLogger(__name__)
 
 Series = dict[str, tuple[list[int], list[float]]]
 
@@ -50,7 +53,12 @@ class TrainingCurves(pl.Callback):
     def _draw(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         series = read_series(self.run_dir / "logs" / "metrics.csv")
         if trainer.is_global_zero and series:
-            draw_curves(series, self.run_dir / "curves.png", lpips_label(pl_module))
+            try:
+                draw_curves(series, self.run_dir / "curves.png", lpips_label(pl_module))
+            except OSError as error:
+                log.warning(
+                    "curves.png cannot be written (%s); the training goes on", error.strerror or error
+                )
             self._drawn_at = time.monotonic()
 
 

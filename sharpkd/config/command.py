@@ -54,7 +54,7 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
                 check(resolved)
                 return main(resolved)
             except Exception as error:
-                if not _is_mistake(error) or is_multirun() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if not is_mistake(error) or is_multirun() or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
                 _fail(error)
             except KeyboardInterrupt as stop:
@@ -79,7 +79,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
     return decorate
 
 
-def _is_mistake(error: Exception) -> bool:
+def is_mistake(error: Exception) -> bool:
+    """Whether an error is something that a user can mend, so that its message is enough."""
     # Lightning's own class is known by its name: importing it would load Lightning for every command
     return isinstance(error, MISTAKES) or type(error).__name__ == "MisconfigurationException"
 

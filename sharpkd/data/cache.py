@@ -2,13 +2,17 @@
 
 One ``.npy`` file an image, with a small ``.json`` record beside it, both named by the image's path. An entry
 is valid as long as the image's size and modification time are; an unreadable image's record says why.
+Pixels are compared with the record's hash when a process first opens them, and decoded again where they
+differ.
 Both files are put in place by a rename, and whoever builds holds a lock: processes can share the folder.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
+import logging
 import os
 import time
 from collections.abc import Collection, Iterator, Sequence
@@ -25,6 +29,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from sharpkd.data.benchmark_guard import pixel_hash
 from sharpkd.data.images import UnreadableImage, read_image
 from sharpkd.functional.file_lock import locked
+
+log = logging.getLogger(__name__)
 
 # Every mapping holds a file descriptor, of which a process often has only 1024.
 OPEN_MAPPINGS = 256
@@ -65,7 +71,8 @@ class ImageCache:
         pixel_hashes: see :func:`sharpkd.data.benchmark_guard.pixel_hash`.
         skipped: the rest.
 
-    ``cache[i]`` is a read-only uint8 RGB array ``(H, W, 3)``.
+    ``cache[i]`` is a read-only uint8 RGB array ``(H, W, 3)``. An entry that is damaged is said to be and made
+    again.
 
     Raises:
         OSError: the folder cannot be written.
@@ -78,6 +85,7 @@ class ImageCache:
         self.pixel_hashes: list[str] = []
         self.skipped: list[Skipped] = []
         self._mappings: dict[int, np.ndarray] = {}
+        self._checked: set[int] = set()
         for path, record in zip(files, self._records(files), strict=True):
             if record.error:
                 self.skipped.append(Skipped(path, record.error))
@@ -96,8 +104,7 @@ class ImageCache:
         if index not in self._mappings:
             if len(self._mappings) >= OPEN_MAPPINGS:
                 self._mappings.pop(next(iter(self._mappings)))
-            pixels = np.load(_entry(self.cache_dir, self.files[index], ".npy"), mmap_mode="r")
-            self._mappings[index] = np.asarray(pixels)
+            self._mappings[index] = self._opened(index)
         return self._mappings[index]
 
     def without(self, pixel_hashes: Collection[str]) -> ImageCache:
@@ -109,11 +116,34 @@ class ImageCache:
         fewer.shapes = [self.shapes[index] for index in kept]
         fewer.pixel_hashes = [self.pixel_hashes[index] for index in kept]
         fewer._mappings = {}
+        fewer._checked = set()
         return fewer
+
+    def _opened(self, index: int) -> np.ndarray:
+        """The mapped pixels of an image, checked once in a process and decoded again where they are damaged.
+
+        Raises:
+            ValueError: they are damaged, and the image is not any more what it was when it was decoded.
+            OSError: the entry cannot be written again.
+        """
+        path, entry = self.files[index], _entry(self.cache_dir, self.files[index], ".npy")
+        try:
+            pixels = np.asarray(np.load(entry, mmap_mode="r"))
+            if index in self._checked or pixel_hash(pixels) == self.pixel_hashes[index]:
+                self._checked.add(index)
+                return pixels
+            reason = "its pixels have another hash than its record says"
+        except (OSError, ValueError, EOFError) as error:
+            reason = str(error)
+        log.warning("%s is damaged (%s); %s is decoded again", entry, reason, path)
+        if _decode(path, self.cache_dir).pixel_hash != self.pixel_hashes[index]:
+            raise ValueError(f"{path} has changed since this process looked at it; start again")
+        self._checked.add(index)
+        return np.asarray(np.load(entry, mmap_mode="r"))
 
     def __getstate__(self) -> dict[str, Any]:
         # A pickled memory map is a full copy of its pixels; a worker opens its own instead.
-        return {**self.__dict__, "_mappings": {}}
+        return {**self.__dict__, "_mappings": {}, "_checked": set()}
 
     def _records(self, files: Sequence[Path]) -> list[_Record]:
         records = [_load_record(self.cache_dir, path) for path in files]
@@ -174,11 +204,19 @@ def _decode(path: Path, cache_dir: Path) -> _Record:
     except UnreadableImage as error:
         record = _Record(str(path), stat.st_size, stat.st_mtime_ns, error=error.reason)
     else:
-        _write(_entry(cache_dir, path, ".npy"), lambda file: np.save(file, image))
+        _write(_entry(cache_dir, path, ".npy"), lambda file: _save(file, image))
         record = _Record(str(path), stat.st_size, stat.st_mtime_ns, image.shape, pixel_hash(image))
     text = json.dumps(asdict(record)).encode()
     _write(_entry(cache_dir, path, ".json"), lambda file: file.write(text))
     return record
+
+
+def _save(file: Any, image: np.ndarray) -> None:
+    """As ``np.save``, which on a full disk does not say that the disk is full."""
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(header, np.lib.format.header_data_from_array_1_0(image))
+    file.write(header.getvalue())
+    file.write(np.ascontiguousarray(image).data)
 
 
 def _write(path: Path, write: Any) -> None:

@@ -11,7 +11,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class MetricsFile:
 
         Raises:
             TypeError: a value is not a number.
+            OSError: the file cannot be written, as on a full disk.
         """
         row = {"step": str(step)} | {key: _as_text(key, value) for key, value in metrics.items()}
         if not self._opened:
@@ -83,7 +85,7 @@ class MetricsFile:
         elif set(row) - set(self.columns):
             self._rewrite(read_rows(self.path), row)
         else:
-            with self.path.open("a", encoding="utf-8", newline="") as file:
+            with self._said(), self.path.open("a", encoding="utf-8", newline="") as file:
                 csv.DictWriter(file, self.columns, lineterminator="\n").writerow(row)
 
     def _rewrite(self, rows: list[dict[str, str]], new: dict[str, str]) -> None:
@@ -92,11 +94,23 @@ class MetricsFile:
         self.columns = [*INDEX_COLUMNS, *sorted(names)]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".csv.part")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.DictWriter(file, self.columns, lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(rows)
-        os.replace(temporary, self.path)
+        with self._said():
+            with temporary.open("w", encoding="utf-8", newline="") as file:
+                writer = csv.DictWriter(file, self.columns, lineterminator="\n")
+                writer.writeheader()
+                writer.writerows(rows)
+            os.replace(temporary, self.path)
+
+    @contextmanager
+    def _said(self) -> Iterator[None]:
+        """Errors of the block name the file; the one of a full disk names none."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(
+                error.errno,
+                f"{self.path} cannot be written ({error.strerror or error}): make room, then resume=auto",
+            ) from error
 
 
 def _without_repeated(rows: list[dict[str, str]], first: dict[str, str]) -> list[dict[str, str]]:

@@ -15,6 +15,7 @@ from sharpkd.data.batch import Batch
 from sharpkd.losses.combined import CombinedLoss, LossResult
 from sharpkd.modules.condition_error import check_spread, estimated
 from sharpkd.modules.estimated_condition import ConditionEstimator
+from sharpkd.modules.finite_steps import FiniteSteps, refuse_weights
 from sharpkd.nets.base import is_told
 
 
@@ -37,10 +38,13 @@ class RestorationModule(pl.LightningModule):
         estimator: tell the net what this finds in the degraded images instead: in training mixed with the
             truth, in validation alone. See :class:`~sharpkd.modules.estimated_condition.ConditionEstimator`.
         channels_last: memory format of net and images (faster convolutions on CPUs and tensor cores).
+        when_not_finite: ``stop``, or ``skip`` the step, where the loss or the gradients are NaN or infinite;
+            see :class:`~sharpkd.modules.finite_steps.FiniteSteps`.
 
     Raises:
         ValueError: ``loss.delta > 0`` in a module that has no teacher; a net that is told the condition
-            without ``use_condition``; errors in what is told to nobody, or that are no numbers >= 0.
+            without ``use_condition``; errors in what is told to nobody, or that are no numbers >= 0; another
+            ``when_not_finite``.
     """
 
     def __init__(
@@ -56,8 +60,10 @@ class RestorationModule(pl.LightningModule):
         channels_last: bool = True,
         condition_noise: float | Sequence[float] = 0.0,
         estimator: ConditionEstimator | None = None,
+        when_not_finite: str = "stop",
     ) -> None:
         super().__init__()
+        self.steps = FiniteSteps(when_not_finite)
         self._refuse_delta(loss)
         self.condition_noise = check_spread(condition_noise)
         if any(self.condition_noise) and not use_condition:
@@ -135,11 +141,7 @@ class RestorationModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         result = self.compute_loss(batch)
-        if not torch.isfinite(result.total):
-            names = ", ".join(batch.name)
-            raise FloatingPointError(
-                f"the loss is {result.total.item()} at step {self.global_step}; images: {names}"
-            )
+        self.steps.see_loss(result, batch.name, self.global_step)
         scalars = {"train/loss": result.total.detach()}
         scalars |= {f"train/{name}": value for name, value in result.terms.items()}
         for name, value in scalars.items():
@@ -151,6 +153,18 @@ class RestorationModule(pl.LightningModule):
         gradients = [p.grad for p in self.net.parameters() if p.grad is not None]
         self.log("train/grad_norm", torch.nn.utils.get_total_norm(gradients))
         self.log("train/lr", optimizer.param_groups[0]["lr"])
+        self._conclude_step()
+
+    def _conclude_step(self) -> None:
+        trained = list(self.trainable_parameters())
+        # in fp16 infinite gradients are usual: the scaler leaves their steps out
+        scaled = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        gradients = [p.grad for p in trained if p.grad is not None]
+        norm = torch.zeros(()) if scaled else torch.nn.utils.get_total_norm(gradients)
+        wrong = self.steps.see_gradients(norm, self.global_step)
+        if self.steps.when_not_finite == "skip" and self.trainer.world_size > 1:
+            wrong = self.trainer.strategy.reduce_boolean_decision(wrong, all=False)
+        self.steps.end(wrong, trained, self.global_step)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         told = self.condition_of(batch)
@@ -172,6 +186,7 @@ class RestorationModule(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        refuse_weights(self.net.parameters(), self.global_step)
         checkpoint["sharpkd"] = {"net": self._net_config, "config": self._run_config, "teacher_sha256": ""}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,10 +13,16 @@ from typing import Any, Literal
 
 from omegaconf import DictConfig, OmegaConf
 
-from sharpkd.checkpoint import read_lightning
+from sharpkd.checkpoint import CheckpointError, read_lightning
 from sharpkd.config.check import is_default
 
+log = logging.getLogger(__name__)
+
 State = Literal["running", "finished", "failed"]
+LAST = "last.ckpt"
+# the one that the last one replaced
+PREVIOUS = "previous.ckpt"
+BEST = "best.ckpt"
 RESULTS = (
     "checkpoints",
     "logs",
@@ -26,6 +33,7 @@ RESULTS = (
     "metrics.json",
     "net.safetensors",
     "launch.yaml",
+    "launch_error.txt",
     "wandb",
     "wandb_id.txt",
 )
@@ -43,9 +51,12 @@ FREE_ON_RESUME = (
     "callbacks.training_curves",
     "callbacks.final_step",
     "callbacks.last",
+    "callbacks.safe_stop",
+    "callbacks.lost_validation",
     "callbacks.best.dirpath",
     "data.workers",
     "data.cache_dir",
+    "module.when_not_finite",
     "teacher.cache_gb",
     "teacher.device",
     "trainer.default_root_dir",
@@ -62,11 +73,29 @@ class RunFolderError(ValueError):
     """The folder holds something that the settings do not agree with."""
 
 
+def requeued() -> bool:
+    """Whether SLURM has started this job again: then it continues, whatever its command says."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0")) > 0
+
+
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON through a temporary file and a rename, so that readers never see half of it."""
+    """Write JSON through a temporary file and a rename, so that readers never see half of it.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; an older file of this name stays.
+    """
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """As :func:`write_json` for any text."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
-    temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(error.errno, f"{path} cannot be written ({error.strerror or error})") from error
 
 
 def _leaves(config: Any, key: str = "") -> Iterator[tuple[str, Any]]:
@@ -134,11 +163,21 @@ class RunFolder:
 
     @property
     def last_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "last.ckpt"
+        return self.path / "checkpoints" / LAST
 
     @property
     def best_checkpoint(self) -> Path:
-        return self.path / "checkpoints" / "best.ckpt"
+        return self.path / "checkpoints" / BEST
+
+    @property
+    def launch_error(self) -> Path:
+        """Where the process that starts a run's ranks says why they ended."""
+        return self.path / "launch_error.txt"
+
+    def checkpoints(self) -> list[Path]:
+        """Those that the run can be continued from, the newest first."""
+        found = (self.path / "checkpoints" / name for name in (LAST, PREVIOUS, BEST))
+        return [path for path in found if path.is_file()]
 
     def status(self) -> dict[str, Any]:
         """What the last run here wrote about itself; empty where none has run."""
@@ -178,7 +217,9 @@ class RunFolder:
 
     def clear(self) -> None:
         """Delete what runs write here; anything else in the folder stays."""
-        for name in RESULTS:
+        # Lightning would continue from what SLURM's signal had it write
+        written_for_slurm = [path.name for path in self.path.glob("hpc_ckpt_*.ckpt")]
+        for name in (*RESULTS, *written_for_slurm):
             target = self.path / name
             if target.is_dir():
                 shutil.rmtree(target)
@@ -194,7 +235,7 @@ class RunFolder:
     def save_config(self, cfg: DictConfig) -> None:
         """Keep the resolved configuration as ``config.yaml``."""
         self.path.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(cfg, self.config_file)
+        write_text(self.config_file, OmegaConf.to_yaml(cfg))
 
     def refuse_other_settings(self, cfg: DictConfig, before: Mapping[str, Any], what: Path) -> None:
         """Compare with the settings that ``what`` was made with.
@@ -223,18 +264,23 @@ class RunFolder:
         """What a start with these settings means here; nothing is changed.
 
         Args:
-            cfg: resolved configuration; ``resume`` and ``overwrite`` are read.
+            cfg: resolved configuration; ``resume`` and ``overwrite`` are read. A job that SLURM has started
+                again continues as with ``resume=auto``.
 
         Returns:
-            The checkpoint to continue from, or None for a fresh start.
+            The checkpoint to continue from, or None for a fresh start. With ``resume=auto`` a damaged one is
+            said to be, and the one before it is taken.
 
         Raises:
             RunFolderError: the folder holds a finished run, an unfinished one that was not asked to continue,
                 or one with other settings (the message lists them).
             FileNotFoundError: ``resume`` names a file that does not exist.
+            CheckpointError: all checkpoints are damaged, or the one that ``resume`` names is.
         """
         resume = str(cfg.resume)
-        if cfg.overwrite:
+        if requeued() and (resume == "never" or cfg.overwrite):
+            resume = "auto"
+        elif cfg.overwrite:
             return None
         state = self.status().get("state")
         if state == "finished":
@@ -242,9 +288,9 @@ class RunFolder:
                 f"{self.path} holds a finished run; choose another name with run=NAME, or overwrite=true"
             )
         if resume == "auto":
-            return self._compared(cfg, self.last_checkpoint) if self.last_checkpoint.is_file() else None
+            return self._newest(cfg)
         if resume == "never":
-            if self.last_checkpoint.is_file():
+            if self.checkpoints():
                 raise RunFolderError(
                     f"{self.path} holds an unfinished run; resume=auto continues it, overwrite=true discards "
                     "it, run=NAME starts another"
@@ -256,6 +302,21 @@ class RunFolder:
         if not checkpoint.is_file():
             raise FileNotFoundError(f"resume={resume}: no such checkpoint")
         return self._compared(cfg, checkpoint)
+
+    def _newest(self, cfg: DictConfig) -> Path | None:
+        damaged: list[str] = []
+        for checkpoint in self.checkpoints():
+            try:
+                found = self._compared(cfg, checkpoint)
+            except CheckpointError as error:
+                damaged.append(str(error))
+                continue
+            for reason in damaged:
+                log.warning("%s; continuing from %s", reason, found)
+            return found
+        if damaged:
+            raise CheckpointError(f"{'; '.join(damaged)}; overwrite=true starts again")
+        return None
 
     def _compared(self, cfg: DictConfig, checkpoint: Path) -> Path:
         self.refuse_other_settings(cfg, read_lightning(checkpoint)["sharpkd"]["config"], checkpoint)

@@ -6,19 +6,24 @@ sweep itself. A rank started from the saved configuration knows nothing of Hydra
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import torch
 from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.runs.folder import RunFolder
+from sharpkd.runs.parent import TERMINATED
 
-GRACE_SECONDS = 30
+# the agent gives the ranks 30
+GRACE_SECONDS = 40
 
 
 def under_launcher() -> bool:
@@ -61,21 +66,37 @@ def _ended(number: int, frame: object) -> None:
     raise SystemExit(128 + number)
 
 
+@contextlib.contextmanager
+def ends_at_sigterm() -> Iterator[None]:
+    """In this block SIGTERM is a ``SystemExit`` with 143, so that what has begun can be put in order."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only there can signals be heard
+        return
+    before = signal.signal(signal.SIGTERM, _ended)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ranks: int) -> dict[str, float]:
     """Run one training as ``ranks`` processes and return what rank 0 measured.
 
+    To be called within :func:`ends_at_sigterm`. When this process is asked to end, or killed, the ranks save
+    their state and end too.
+
     Raises:
-        RuntimeError: a rank failed; its own message stands above.
+        ChildProcessError: a rank failed, with its reason.
+        SystemExit: the ranks were asked to end by SIGTERM.
     """
     plan = folder.path / "launch.yaml"
     OmegaConf.save(
         OmegaConf.create({"config": cfg, "checkpoint": None if checkpoint is None else str(checkpoint)}), plan
     )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"]
-    command += ["-m", "sharpkd.runs.rank", str(plan)]
+    folder.launch_error.unlink(missing_ok=True)
+    command = [sys.executable, "-m", "sharpkd.runs.agent", str(plan), str(ranks), str(os.getpid())]
     environment = {**os.environ, "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
-    process = subprocess.Popen(command, env=environment, start_new_session=True)
-    before = signal.signal(signal.SIGTERM, _ended)
+    process = subprocess.Popen([*command, str(folder.launch_error)], env=environment, start_new_session=True)
     try:
         code = process.wait()
     except BaseException:
@@ -85,8 +106,16 @@ def launch_ranks(cfg: DictConfig, folder: RunFolder, checkpoint: Path | None, ra
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
         raise
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    if code == TERMINATED:
+        raise SystemExit(TERMINATED)
     if code != 0:
-        raise RuntimeError(f"a rank of {folder.path} ended with exit code {code}; its message stands above")
+        raise ChildProcessError(_why(folder, code))
     return json.loads(folder.metrics_file.read_text(encoding="utf-8"))
+
+
+def _why(folder: RunFolder, code: int) -> str:
+    try:
+        reason = folder.launch_error.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        reason = f"the process that starts the ranks ended with exit code {code}"
+    return f"{reason}; the other ranks were stopped. resume=auto continues {folder.path}"

@@ -30,7 +30,9 @@ from sharpkd.modules.restoration import RestorationModule
 from sharpkd.modules.teacher import TeacherModule
 from sharpkd.nets.base import RestorationNet
 from sharpkd.nets.stats import describe
+from sharpkd.runs.checkpoint_files import CheckpointFiles
 from sharpkd.runs.folder import RunFolder, RunFolderError, write_json
+from sharpkd.runs.parent import TERMINATED
 from sharpkd.runs.teachers import load_teacher
 
 log = logging.getLogger(__name__)
@@ -44,8 +46,6 @@ EXPECTED_WARNINGS = (
     r"Found \d+ module\(s\) in eval mode at the start of training",
     ".*isinstance\\(treespec, LeafSpec\\).*",
 )
-# exit code after SIGTERM, as shells have it
-TERMINATED = 143
 # estimator=packaged: the one that comes with the package
 PACKAGED = "packaged"
 DEFAULT_THREADS = torch.get_num_threads()
@@ -157,7 +157,12 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
         module = build_module(cfg)
         data = build_data(cfg)
         loggers.extend(_entries(cfg.logger))
-        trainer: pl.Trainer = instantiate(cfg.trainer, callbacks=_entries(cfg.callbacks), logger=loggers)
+        trainer: pl.Trainer = instantiate(
+            cfg.trainer,
+            callbacks=_entries(cfg.callbacks),
+            logger=loggers,
+            plugins=[CheckpointFiles(), *instantiate(cfg.trainer.get("plugins") or [])],
+        )
         _refuse_other_teacher(module, checkpoint)
         log.info(
             "%s: %s, effective batch %d, in %s",

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from sharpkd.data.answer_store import BYTES_PER_GB, AnswerStore
 
+from ..conftest import fill
+
 WRITER = """
 import sys, torch
 from sharpkd.data.answer_store import AnswerStore
@@ -239,3 +241,19 @@ def test_a_folder_that_can_no_longer_be_written_stops_nothing(
     assert store.get("aa" + key(0)[2:]) is not None
     (message,) = [message for message in caplog.messages if "cannot be written" in message]
     assert message.startswith(f"teacher.cache={tmp_path}: it cannot be written (")
+
+
+def test_a_disk_that_is_full_stops_nothing(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What was kept before is still found, and whole."""
+    store = AnswerStore(small_disk / "answers", "teacher")
+    kept = store.put(key(1), image(1))
+    fill(small_disk, left=4096)
+    large = image(2, side=100)
+    assert store.put(key(2), large).equal(large.half().float())
+    assert store.get(key(2)) is None
+    found = store.get(key(1))
+    assert found is not None
+    assert found.equal(kept)
+    (message,) = caplog.messages
+    assert "it cannot be written (No space left on device)" in message
+    assert list(small_disk.rglob("*.part")) == []

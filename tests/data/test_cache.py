@@ -16,6 +16,7 @@ from sharpkd.data import cache as cache_module
 from sharpkd.data.cache import ImageCache
 from sharpkd.data.images import read_image
 
+from ..conftest import fill
 from .conftest import picture
 
 
@@ -164,15 +165,74 @@ def test_a_folder_that_cannot_be_written_is_named(make_folder: Callable[..., Pat
 
 
 def test_a_full_disk_says_what_to_do(
-    make_folder: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_folder: Callable[..., Path], tmp_path: Path, small_disk: Path
 ) -> None:
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
+    """What is there stays and is used; with room the rest is decoded."""
+    files = sorted(make_folder(count=3, height=300, width=300).iterdir())
+    ImageCache(files[:1], small_disk / "cache")
+    filler = fill(small_disk, left=290_000)
+    with pytest.raises(OSError, match=r"No space left on device.*paths\.cache_root=FOLDER") as said:
+        ImageCache(files, small_disk / "cache")
+    assert "\n" not in str(said.value)
+    assert list((small_disk / "cache").glob("*.part")) == []
+    np.testing.assert_array_equal(ImageCache(files[:1], small_disk / "cache")[0], picture(0, 300, 300))
+    filler.unlink()
+    cache = ImageCache(files, small_disk / "cache")
+    for index in range(3):
+        np.testing.assert_array_equal(cache[index], picture(index, 300, 300))
 
-    monkeypatch.setattr(cache_module.np, "save", full)
-    with pytest.raises(OSError, match=r"No space left on device.*paths\.cache_root=FOLDER"):
-        ImageCache(sorted(make_folder(count=1).iterdir()), tmp_path / "cache")
-    assert list((tmp_path / "cache").glob("*.part")) == []
+
+@pytest.mark.parametrize("damage", ["one bit", "half", "nothing left", "gone", "not an array"])
+def test_damaged_pixels_are_decoded_again(
+    damage: str,
+    make_folder: Callable[..., Path],
+    tmp_path: Path,
+    decodings: list[Path],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = sorted(make_folder(count=2).iterdir())
+    ImageCache(files, tmp_path / "cache")
+    decodings.clear()
+    cache = ImageCache(files, tmp_path / "cache")
+    entry = cache_module._entry(tmp_path / "cache", files[1], ".npy")
+    content = bytearray(entry.read_bytes())
+    content[len(content) // 2] ^= 1
+    harmed = {"one bit": bytes(content), "half": bytes(content[:4000]), "nothing left": b""}
+    if damage == "gone":
+        entry.unlink()
+    else:
+        entry.write_bytes(harmed.get(damage, b"not an array"))
+    np.testing.assert_array_equal(cache[1], picture(1))
+    assert decodings == [files[1]]
+    (told,) = caplog.messages
+    assert told.startswith(f"{entry} is damaged (")
+    assert told.endswith(f"); {files[1]} is decoded again")
+    caplog.clear()
+    again = ImageCache(files, tmp_path / "cache")
+    np.testing.assert_array_equal(again[1], picture(1))
+    np.testing.assert_array_equal(again[0], picture(0))
+    assert decodings == [files[1]]
+    assert caplog.messages == []
+
+
+def test_damaged_pixels_of_an_image_that_was_replaced_are_not_mixed_up(
+    make_folder: Callable[..., Path], tmp_path: Path
+) -> None:
+    (file,) = make_folder(count=1).iterdir()
+    cache = ImageCache([file], tmp_path / "cache")
+    Image.fromarray(picture(7)).save(file)
+    cache_module._entry(tmp_path / "cache", file, ".npy").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"a00\.png has changed since this process looked at it; start"):
+        cache[0]
+
+
+def test_entries_are_numpy_files(make_folder: Callable[..., Path], tmp_path: Path) -> None:
+    """Byte for byte what ``np.save`` writes."""
+    (file,) = make_folder(count=1).iterdir()
+    ImageCache([file], tmp_path / "cache")
+    np.save(tmp_path / "expected.npy", picture(0))
+    (entry,) = (tmp_path / "cache").glob("*.npy")
+    assert entry.read_bytes() == (tmp_path / "expected.npy").read_bytes()
 
 
 def _open_in_a_process(files: list[Path], cache_dir: Path, start: object, results: object) -> None:
