@@ -13,8 +13,8 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 from torch import distributed
 
-from sharpkd.config.trust import trust_checked
 from sharpkd.config.command import is_mistake
+from sharpkd.config.trust import trust_checked
 from sharpkd.runs.parent import AGENT, LOST_RANK, end_with
 from sharpkd.runs.training import run_training
 
