@@ -20,14 +20,15 @@ LOCAL = ("path", "run")  # where files lay on the machine that measured
 WHAT = {
     "fast": "for video: a Wiener filter, then 3 convolutions of 32 channels, pixel-unshuffle 4",
     "balanced": (
-        "for photos and small video: a Wiener filter, then 5 convolutions of 48 channels, pixel-unshuffle 4"
+        "for photos and small video: three Wiener filters, then 5 convolutions of 48 channels, "
+        "pixel-unshuffle 4"
     ),
-    "quality": "for photos: three Wiener filters, then 6 convolutions of 48 channels, pixel-unshuffle 2",
+    "quality": "for photos: three Wiener filters, then 7 convolutions of 48 channels, pixel-unshuffle 2",
 }
 CHROMA = {
     "fast": "It restores luma; Cb and Cr stay as they were.",
     "balanced": "Luma is restored by filters and net, Cb and Cr by a filter alone.",
-    "quality": "It restores red, green and blue.",
+    "quality": "Luma is restored by filters and net, Cb and Cr by a filter alone.",
 }
 
 

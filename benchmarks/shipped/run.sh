@@ -11,8 +11,8 @@ python=${PYTHON:-.venv/bin/python}
 
 declare -A settings=(
     [fast]="trainer.max_steps=4000"
-    [balanced]=""
-    [quality]="trainer.max_steps=5500 optimizer.lr=0.0005"
+    [balanced]="trainer.max_steps=5000"
+    [quality]="trainer.max_steps=5000 optimizer.lr=0.0006"
 )
 sizes=("$@")
 [ $# -gt 0 ] || sizes=(fast balanced quality)

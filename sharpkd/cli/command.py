@@ -36,6 +36,7 @@ class PrecisionChoice(StrEnum):
     bf16 = "bf16"
     fp16 = "fp16"
     fp32 = "fp32"
+    int8 = "int8"
 
 
 app = typer.Typer(
@@ -88,7 +89,7 @@ def sharpen(
         PrecisionChoice,
         typer.Option(
             metavar="NAME",
-            help="auto (the processor's fastest), bf16, fp16 or fp32.",
+            help="auto (the processor's fastest floats), bf16, fp16, fp32 or int8.",
             show_default=False,
         ),
     ] = PrecisionChoice.auto,

@@ -29,7 +29,7 @@ from sharpkd.evaluation.speed_files import write_speed
 from sharpkd.evaluation.speed_picture import draw_speed
 from sharpkd.inference.blur import Estimate
 from sharpkd.inference.engine import EngineName, PrecisionName
-from sharpkd.inference.openvino_student import fast_precisions
+from sharpkd.inference.openvino_student import INT8, fast_precisions
 from sharpkd.inference.sharpener import Sharpener
 
 Pixels = NDArray[Any]
@@ -150,7 +150,7 @@ class EngineSpeed:
                 for model in self.models:
                     for kind, size, opened in self._openings(model, engine, precision):
                         yield self._timed((Path(model).name, engine, precision, kind), size, opened)
-                if self.cnn:
+                if self.cnn and precision != INT8:
                     for size in self.sizes:
                         opened = partial(cnn.open, engine, precision)
                         yield self._timed((CNN, engine, precision, "rgb"), size, opened)
@@ -222,7 +222,7 @@ class EngineSpeed:
 
 def precisions_of(engine: EngineName) -> list[PrecisionName]:
     """What students are computed in under an engine: under OpenVINO whatever this CPU is fast in."""
-    return [*fast_precisions()] if engine == "openvino" else ["fp32"]  # type: ignore[list-item]  # they are PrecisionName's names
+    return [*fast_precisions(), INT8] if engine == "openvino" else ["fp32"]  # type: ignore[list-item]  # they are PrecisionName's names
 
 
 def compared(rows: Sequence[EngineSpeedRow]) -> list[EngineSpeedRow]:

@@ -41,20 +41,31 @@ def on_cells(
     def run(window: Pixels) -> Pixels:
         height, width = window.shape[:2]
         padded = pad_to_multiple(window, unshuffle)
-        shape = padded.shape
-        cells = padded.reshape(1, shape[0] // unshuffle, unshuffle, shape[1] // unshuffle, -1)
-        if pixels.bits != 8:
-            cells = cells.astype(np.float32)
-        given = [cells]
-        if details is not None:
-            wide = np.pad(cells.reshape(shape), ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
-            given.append(details(wide[None]))
+        result = graph(*given_on_cells(padded, unshuffle, pixels, details, reach))
+        result = result.reshape(padded.shape)[:height, :width]
         if pixels.bits == 8:
-            return graph(*given).reshape(shape)[:height, :width]
-        added = graph(*given).reshape(shape)[:height, :width]
-        return np.clip(np.rint(window + added), 0, pixels.top).astype(window.dtype)
+            return result
+        return np.clip(np.rint(window + result), 0, pixels.top).astype(window.dtype)
 
     return run
+
+
+def given_on_cells(
+    padded: Pixels,
+    unshuffle: int,
+    pixels: PixelFormat,
+    details: Callable[[Pixels], Pixels] | None = None,
+    reach: int = 0,
+) -> list[Pixels]:
+    """What a graph is given for ``(H, W, C)`` pixels, H and W multiples of ``unshuffle``; see `on_cells`."""
+    shape = padded.shape
+    cells = padded.reshape(1, shape[0] // unshuffle, unshuffle, shape[1] // unshuffle, -1)
+    if pixels.bits != 8:
+        cells = cells.astype(np.float32)
+    if details is None:
+        return [cells]
+    wide = np.pad(cells.reshape(shape), ((reach, reach), (reach, reach), (0, 0)), mode="reflect")
+    return [cells, details(wide[None])]
 
 
 def pad_to_multiple(window: Pixels, multiple: int) -> Pixels:

@@ -31,7 +31,7 @@ from sharpkd.inference.task import on_floats
 from sharpkd.inference.weight_file import read_weights
 
 EngineName = Literal["auto", "openvino", "onnxruntime", "torch"]
-PrecisionName = Literal["auto", "bf16", "fp16", "fp32"]
+PrecisionName = Literal["auto", "bf16", "fp16", "fp32", "int8"]
 NATIVE = {".onnx": "onnxruntime", ".xml": "openvino"}
 """The engine of exported files; all others but students run under torch."""
 SUFFIXES = (".onnx", ".xml", ".safetensors", ".ckpt")
@@ -79,7 +79,8 @@ def open_engine(
         threads: CPU threads; None leaves the choice to the engine (torch keeps its global setting).
         precision: "auto" is what this CPU computes fastest in under OpenVINO, bf16 or fp16 where it has
             them, for pictures of 8 bits; pictures of more bits, ``.xml`` files and the other engines are
-            computed in fp32, but for what an ``.xml`` file has in int8.
+            computed in fp32, but for what an ``.xml`` file has in int8. "int8" is for students under
+            OpenVINO: all convolutions but the first in 8 bits, whose ranges a made picture tells.
 
     Raises:
         ModelError: no such file, an unknown suffix, an engine or a precision that cannot run this kind of
@@ -106,6 +107,8 @@ def open_engine(
             + (" (make an .onnx file with `python -m sharpkd.export`)" if native == "torch" else "")
         )
     if native == "openvino":
+        if precision == openvino_student.INT8:
+            raise ModelError(f"{path.name} is computed in what it holds: export it with precision=int8")
         return OpenVinoEngine(path, threads, precision)
     _only_fp32(native, precision)
     return OnnxEngine(path, threads) if native == "onnxruntime" else TorchEngine(path)
@@ -156,7 +159,7 @@ class StudentEngine:
         elif find_spec("openvino") is None:
             raise ModelError("OpenVINO is not installed: pip install openvino, or use engine onnxruntime")
         else:
-            able = openvino_student.fast_precisions()
+            able = [*openvino_student.fast_precisions(), openvino_student.INT8]
         if precision != "auto" and precision not in able:
             raise ModelError(f"this CPU does not compute in {precision} under OpenVINO; in {', '.join(able)}")
         self._asked = precision
@@ -181,7 +184,9 @@ class StudentEngine:
         # bf16 has 8 significant bits: more of a picture's would be lost before the net has seen them.
         deep = self._asked == "auto" and task.pixels.bits > 8
         precision = "fp32" if deep else self.precision
-        return openvino_student.compile_student(layers, task.pixels, precision, self._threads)
+        return openvino_student.compile_student(
+            layers, task.pixels, precision, self._threads, task.condition[: self.condition_size]
+        )
 
 
 class TorchEngine:

@@ -9,7 +9,7 @@ not rounded. Of a frame nothing is copied but the cells themselves, once on eith
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any
 
@@ -17,37 +17,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpkd.inference.cells import Run, pad_to_multiple
+from sharpkd.inference.openvino_layers import Range, convolutions
 from sharpkd.inference.student import Layers, PixelFormat
 from sharpkd.inference.wiener import between_cells, of_sum_zero
 
 Pixels = NDArray[np.uint8]
+Compiled = Callable[..., NDArray[Any]]
 KEPT_SIZES = 2
 """Graphs of fixed size are faster; so many sizes of frames or tiles stay compiled."""
 
 
-def runs_here(layers: Layers, pixels: PixelFormat, precision: str) -> bool:
+def runs_here(pixels: PixelFormat, precision: str) -> bool:
     """Whether `compile_luma` takes these; fp16 is left out, because some CPUs also add up in it."""
     return pixels.channels == 1 and pixels.bits == 8 and precision in ("bf16", "fp32")
 
 
-def compile_luma(
-    layers: Layers,
-    pixels: PixelFormat,
-    precision: str,
-    compiled: Callable[[Any], Callable[..., NDArray[Any]]],
-) -> Run:
-    """What sharpens ``(H, W, 1)`` uint8 with these layers, which `Layers.for_pixels` wrote for them.
+def compile_luma(graph: Any, margin: int, unshuffle: int, compiled: Callable[[Any], Compiled]) -> Run:
+    """What sharpens ``(H, W, 1)`` uint8 with a graph of `luma_graph`.
 
     Args:
-        layers, pixels, precision: for which `runs_here` is true.
+        graph, margin: see `luma_graph`.
+        unshuffle: side of a cell.
         compiled: makes a function of a graph.
     """
-    graph, margin = luma_graph(layers, pixels, precision)
-    r = layers.unshuffle
-    ready: OrderedDict[tuple[int, ...], Callable[..., NDArray[Any]]] = OrderedDict()
+    ready: OrderedDict[tuple[int, ...], Compiled] = OrderedDict()
     lock = Lock()
 
-    def of_size(shape: tuple[int, ...]) -> Callable[..., NDArray[Any]]:
+    def of_size(shape: tuple[int, ...]) -> Compiled:
         with lock:
             if shape not in ready:
                 sized = graph.clone()
@@ -60,14 +56,27 @@ def compile_luma(
 
     def run(window: NDArray[Any]) -> NDArray[Any]:
         height, width = window.shape[:2]
-        cells = to_cells(pad_to_multiple(window, r)[..., 0], r, margin)[None]
-        return from_cells(of_size(cells.shape)(cells)[0], r)[:height, :width, None]
+        cells = to_cells(pad_to_multiple(window, unshuffle)[..., 0], unshuffle, margin)[None]
+        return from_cells(of_size(cells.shape)(cells)[0], unshuffle)[:height, :width, None]
 
     return run
 
 
-def luma_graph(layers: Layers, pixels: PixelFormat, precision: str) -> tuple[Any, int]:
-    """The graph and its margin m: ``(1, h + 2·m, w + 2·m, r·r)`` uint8, mirrored -> ``(1, h, w, r·r)``."""
+def luma_graph(
+    layers: Layers,
+    pixels: PixelFormat,
+    precision: str,
+    ranges: Sequence[Range] | None = None,
+    watched: bool = False,
+) -> tuple[Any, int]:
+    """The graph and its margin m: ``(1, h + 2·m, w + 2·m, r·r)`` uint8, mirrored -> ``(1, h, w, r·r)``.
+
+    Args:
+        layers, pixels: what `Layers.for_pixels` wrote, and for what.
+        precision: "bf16" or "fp32", for which `runs_here` is true.
+        ranges, watched: with ``watched`` the graph gives what goes into each convolution but the first, of
+            which `ranges` are made; see `sharpkd.inference.openvino_layers`.
+    """
     import openvino as ov
     from openvino import opset13 as op
 
@@ -81,18 +90,16 @@ def luma_graph(layers: Layers, pixels: PixelFormat, precision: str) -> tuple[Any
         weight = between_cells(filters, layers.unshuffle)
         margin = weight.shape[-1] // 2
         details = op.convolution(wide, op.constant(weight), [1, 1], [0, 0], [0, 0], [1, 1])
-        ends = [op.constant(np.array([at, at])) for at in (margin, -margin, 1)]
-        picture = op.slice(wide, *ends, op.constant(np.array([2, 3])))
+        cut = [op.constant(np.array([at, at])) for at in (margin, -margin, 1)]
+        picture = op.slice(wide, *cut, op.constant(np.array([2, 3])))
     node = picture
     if pixels.black:
         node = op.subtract(node, op.constant(np.float32(pixels.black)))
     if details is not None:
         node = op.concat([node, details], 1)
-    for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
-        node = op.convolution(node, op.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
-        node = op.add(node, op.constant(bias.reshape(1, -1, 1, 1)))
-        if i < len(layers.slopes):
-            node = op.prelu(node, op.constant(layers.slopes[i]))
+    node, hidden = convolutions(node, layers, ranges)
+    if watched:
+        return ov.Model(hidden, [given], "watched"), margin
     if details is not None and layers.details is not None:
         if not layers.details.adds_all:
             details = op.gather(details, op.constant(layers.details.added), op.constant(np.int64(1)))
@@ -101,7 +108,8 @@ def luma_graph(layers: Layers, pixels: PixelFormat, precision: str) -> tuple[Any
         node = op.add(node, details)
     node = op.add(node, picture)
     ends = [op.constant(np.full((1, 1, 1, 1), at, np.float32)) for at in (0, pixels.top)]
-    # Rounds and clips as part of the addition; separate operators for it take more passes.
+    # Rounds and clips as part of the addition; separate operators for it take more passes. The two constants
+    # serve twice: with equal ones of their own, OpenVINO 2026.4 fails in bf16 ("object is not initialized").
     node = op.convert(op.fake_quantize(node, *ends, *ends, pixels.top + 1), "u8")
     return ov.Model([op.transpose(node, op.constant(np.array([0, 2, 3, 1])))], [given], "luma"), margin
 

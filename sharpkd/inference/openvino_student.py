@@ -11,22 +11,24 @@ single picture there is one compilation in any case.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from queue import Empty, SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sharpkd.inference.cells import Run, on_cells
+from sharpkd.inference.cells import Run, given_on_cells, on_cells
 from sharpkd.inference.errors import ModelError
-from sharpkd.inference.openvino_luma import compile_luma, runs_here
+from sharpkd.inference.openvino_layers import Range, convolutions, ranges_on_leaves
+from sharpkd.inference.openvino_luma import compile_luma, luma_graph, runs_here, to_cells
 from sharpkd.inference.student import LUMA, Layers, PixelFormat
 from sharpkd.inference.wiener import Details
 
 PRECISIONS = {"bf16": ("BF16", "bf16"), "fp16": ("FP16", "f16"), "fp32": ("FP32", "f32")}
 """Our name -> what OpenVINO calls the capability, and the setting."""
+INT8: Final = "int8"
 
 
 @cache
@@ -43,14 +45,22 @@ def fast_precisions() -> list[str]:
     return [name for name, (capability, _) in PRECISIONS.items() if capability in able or name == "fp32"]
 
 
-def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads: int | None = None) -> Run:
+def compile_student(
+    layers: Layers,
+    pixels: PixelFormat,
+    precision: str,
+    threads: int | None = None,
+    condition: Sequence[float] = (),
+) -> Run:
     """What sharpens pixels with these layers, which `Layers.for_pixels` wrote for them.
 
     Args:
         layers: their weights become constants of the graph.
         pixels: 8 bits are converted, added and rounded in the graph; more in NumPy, around it.
-        precision: "bf16", "fp16" or "fp32".
+        precision: "bf16", "fp16", "fp32", or "int8" for all convolutions but the first; what is not in 8 bits
+            is then in the fastest of the others.
         threads: of the CPU; None leaves the choice to OpenVINO.
+        condition: for which the layers were folded; "int8" looks at the blur and the noise.
 
     Returns:
         ``(H, W, C)`` -> the same shape and dtype, any H, W >= 1; several threads may call it at a time.
@@ -59,15 +69,37 @@ def compile_student(layers: Layers, pixels: PixelFormat, precision: str, threads
         ModelError: this CPU does not compute in that precision.
     """
     settings = settings_for(precision, threads)
-    if runs_here(layers, pixels, precision):
-        return compile_luma(layers, pixels, precision, lambda graph: compiled(graph, settings))
-    net = compiled(_graph(layers, pixels), settings)
-    if layers.details is None:
-        return on_cells(net, layers.unshuffle, pixels)
-    # Rounded to 8 significant bits the kernels would no longer sum to 0.
-    exact = settings | {"INFERENCE_PRECISION_HINT": "f32"}
-    filters = compiled(_filters(layers.details, layers.unshuffle, pixels), exact)
-    return on_cells(net, layers.unshuffle, pixels, filters, layers.details.reach)
+    floats = fast_precisions()[0] if precision == INT8 else precision
+    exact = settings_for("fp32", threads)
+    ranges = None
+    if runs_here(pixels, floats):
+        if precision == INT8:
+            watch, margin = luma_graph(layers, pixels, "fp32", watched=True)
+            ranges = ranges_on_leaves(
+                lambda leaves: _outputs(
+                    watch, exact, to_cells(leaves[..., 0], layers.unshuffle, margin)[None]
+                ),
+                pixels,
+                condition,
+            )
+        graph, margin = luma_graph(layers, pixels, floats, ranges)
+        return compile_luma(graph, margin, layers.unshuffle, lambda sized: compiled(sized, settings))
+    filters, reach = None, 0
+    if layers.details is not None:
+        # Rounded to 8 significant bits the kernels would no longer sum to 0.
+        filters = compiled(_filters(layers.details, layers.unshuffle, pixels), exact)
+        reach = layers.details.reach
+    if precision == INT8:
+        whole = _graph(layers, pixels, watched=True)
+        ranges = ranges_on_leaves(
+            lambda leaves: _outputs(
+                whole, exact, *given_on_cells(leaves, layers.unshuffle, pixels, filters, reach)
+            ),
+            pixels,
+            condition,
+        )
+    net = compiled(_graph(layers, pixels, ranges), settings)
+    return on_cells(net, layers.unshuffle, pixels, filters, reach)
 
 
 def settings_for(precision: str, threads: int | None = None) -> dict[str, Any]:
@@ -76,11 +108,13 @@ def settings_for(precision: str, threads: int | None = None) -> dict[str, Any]:
     Raises:
         ModelError: this CPU does not compute in that precision.
     """
-    if precision not in fast_precisions():
-        found = ", ".join(fast_precisions())
-        raise ModelError(f"this CPU does not compute in {precision} under OpenVINO; it does in {found}")
+    able = fast_precisions()
+    if precision not in (*able, INT8):
+        raise ModelError(
+            f"this CPU does not compute in {precision} under OpenVINO; it does in {', '.join(able)}"
+        )
     settings: dict[str, Any] = {
-        "INFERENCE_PRECISION_HINT": PRECISIONS[precision][1],
+        "INFERENCE_PRECISION_HINT": PRECISIONS[able[0] if precision == INT8 else precision][1],
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
     }
@@ -107,10 +141,18 @@ def compiled(model: Any, settings: dict[str, Any]) -> Callable[..., NDArray[Any]
     return run
 
 
-def _graph(layers: Layers, pixels: PixelFormat) -> Any:
+def _outputs(model: Any, settings: dict[str, Any], *given: NDArray[Any]) -> list[NDArray[Any]]:
+    """All that a graph gives, once."""
+    return [np.array(one) for one in core().compile_model(model, "CPU", settings)(list(given)).values()]
+
+
+def _graph(
+    layers: Layers, pixels: PixelFormat, ranges: Sequence[Range] | None = None, watched: bool = False
+) -> Any:
     """``(1, h, r, w, r·C)`` -> the same: uint8 sharpened, or float32 what is to be added.
 
-    With filters it also takes what `_filters` gives.
+    With filters it also takes what `_filters` gives. ``ranges`` and ``watched`` are as of
+    `sharpkd.inference.openvino_luma.luma_graph`.
     """
     import openvino as ov
     from openvino import opset13 as op
@@ -128,11 +170,9 @@ def _graph(layers: Layers, pixels: PixelFormat) -> Any:
     if layers.details is not None:
         inputs.append(op.parameter([1, layers.details.channels, -1, -1], ov.Type.f32, name="details"))
         node = op.concat([node, inputs[1]], 1)
-    for i, (weight, bias) in enumerate(zip(layers.weights, layers.biases, strict=True)):
-        node = op.convolution(node, op.constant(weight), [1, 1], [1, 1], [1, 1], [1, 1])
-        node = op.add(node, op.constant(bias.reshape(1, -1, 1, 1)))
-        if i < len(layers.slopes):
-            node = op.prelu(node, op.constant(layers.slopes[i]))
+    node, hidden = convolutions(node, layers, ranges)
+    if watched:
+        return ov.Model(hidden, inputs, "watched")
     if layers.details is not None:
         added = inputs[1]
         if not layers.details.adds_all:

@@ -53,6 +53,7 @@ def read_weights(path: Path, description_only: bool = False) -> WeightFile:
             metadata = dict(file.metadata() or {})
             arrays = {} if description_only else {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # no mapping
         described = json.loads(metadata.pop("sharpkd.net"))
+        metadata.pop("sharpkd.sha256", None)  # of the tensors: `sharpkd.checkpoint` compares it
         net = described.pop("_target_")
     except (SafetensorError, OSError, TypeError) as error:
         raise ModelError(f"{path} holds no net that can be loaded: {error}") from error

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
+Doubles = NDArray[np.float64]
 
 DETAIL_GAIN = 4.0
 GRID = 64
@@ -67,19 +69,44 @@ def kernels_of(sigma: float, beside: Sequence[float], log_ratios: NDArray[Any], 
     Returns:
         ``(K, taps, taps)``.
     """
-    frequency = np.fft.fftfreq(GRID)
-    f_squared = frequency[:, None] ** 2 + frequency**2
     ratio = np.exp(log_ratios.astype(np.float64)) * sigma**2 / (sigma**2 + CALM)
-    noisier = sum((value / double) ** 2 for value, double in zip(beside, DOUBLING, strict=False))
-    ratio = ratio[:, None, None] * (1 + noisier)
+    ratio *= 1 + sum((value / double) ** 2 for value, double in zip(beside, DOUBLING, strict=False))
+    kernels, responses, shares, f_squared = _basis(taps)
     blur = np.exp(-2 * np.pi**2 * sigma**2 * f_squared)
-    transfer = (1 + ratio) * blur / (blur**2 + ratio * (1 + SPECTRUM * f_squared))
-    whole = np.fft.fftshift(np.fft.ifft2(transfer).real, axes=(-2, -1))
-    reach = taps // 2
-    inner = slice(GRID // 2 - reach, GRID // 2 + reach + 1)
-    taper = np.sqrt(np.cos(np.pi * np.arange(-reach, reach + 1) / (taps + 1)))
-    kernels = whole[:, inner, inner] * taper[:, None] * taper
-    return (kernels / kernels.sum((-2, -1), keepdims=True)).astype(np.float32)
+    signal = 1 / (1 + SPECTRUM * f_squared)
+    middle = np.zeros((taps, taps))
+    middle[taps // 2, taps // 2] = 1
+    found = []
+    for noise in ratio:
+        squares = (responses.T * (shares * (signal * blur**2 + noise))) @ responses
+        amounts = np.linalg.solve(squares, responses.T @ (shares * (signal * blur * (1 - blur) - noise)))
+        found.append(np.tensordot(amounts, kernels, 1) + middle)
+    return np.array(found, np.float32)
+
+
+@cache
+def _basis(taps: int) -> tuple[Doubles, Doubles, Doubles, Doubles]:
+    """``(U, taps, taps)``, ``(F, U)``, ``(F,)``, ``(F,)``: see `sharpkd.nets.wiener_filter.Basis`."""
+    reach, half = taps // 2, GRID // 2
+    frequency = np.arange(half + 1) / GRID
+    waves = np.cos(2 * np.pi * np.outer(frequency, np.arange(reach + 1)))
+    twice = np.full(half + 1, 2.0)
+    twice[[0, -1]] = 1
+    down, across = np.tril_indices(half + 1)
+    shares = twice[down] * twice[across] * np.where(down == across, 1, 2)
+    kernels, responses = [], []
+    for a in range(1, reach + 1):
+        for b in range(a + 1):
+            kernel = np.zeros((taps, taps))
+            for i, j in ((a, b), (b, a)):
+                kernel[np.ix_([reach - i, reach + i], [reach - j, reach + j])] = 1
+            places = kernel.sum()
+            kernel[reach, reach] = -places
+            kernels.append(kernel)
+            both = waves[down, a] * waves[across, b] + waves[down, b] * waves[across, a]
+            responses.append(places * (both / 2 - 1))
+    f_squared = frequency[down] ** 2 + frequency[across] ** 2
+    return np.array(kernels), np.stack(responses, axis=1), shares, f_squared
 
 
 def to_cells(kernels: Floats, unshuffle: int) -> Floats:

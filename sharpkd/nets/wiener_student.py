@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
@@ -16,13 +15,10 @@ from sharpkd.nets.base import at_least, conv3x3
 from sharpkd.nets.filtered_student import DETAIL_GAIN, FilteredStudent, Filtering, mirrored
 from sharpkd.nets.pixel_student import PixelStudent, luma_of
 from sharpkd.nets.reparameterised import ReparameterisedConv
+from sharpkd.nets.wiener_filter import GRID, wiener_filters
 
-GRID = 64
-"""Frequencies along each axis at which the filters are designed."""
-NOISE_TO_SIGNAL = (1e-4, 3e-4, 3e-5)
+NOISE_TO_SIGNAL = (5e-5, 2e-4, 1.5e-5)
 """Where the learnt ratios start; further filters start at the first."""
-SPECTRUM = 200.0
-"""The ratio grows as 1 + 200 f² with the frequency f in cycles per pixel: images have less signal there."""
 DOUBLING = (0.3, 0.07, 0.1)
 """What doubles the ratio, of the conditions behind sigma: noise in 8-bit levels (rounding alone brings
 1 / sqrt(12)), JPEG's compression, whose error at 1 is of some 4 levels, and the reduction, which leaves
@@ -34,18 +30,14 @@ CALM = 0.25
 class WienerStudent(Filtering, AwareStudent):
     """:class:`AwareStudent` that is also shown what Wiener filters for the blur that it is told make of it.
 
-    A filter for sigma has the transfer function (Wiener 1949; Gonzalez & Woods, Digital Image Processing,
-    5.8)
-
-        H = (1 + n) G / (G² + n (1 + 200 f²)),  G = exp(-2 π² σ² f²)
-
-    with a noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25)
-    and 1 + Σ (c / d)² over what is told beside sigma, with d of ``DOUBLING``: for noise that is its variance
+    The filters are those of `sharpkd.nets.wiener_filter.wiener_filters` for the sigma that it is told, with a
+    noise-to-signal ratio n that a small network makes of the whole condition, times σ² / (σ² + 0.25) and
+    1 + Σ (c / d)² over what is told beside sigma, with d of ``DOUBLING``: for noise that is its variance
     beside that of rounding.
     There are several, each with a ratio of its own: the smaller it is, the more detail, and the more ringing
-    where sigma is wrong. Their kernels are cut to ``taps`` pixels, tapered, and sum to 1. The details that
-    they add (filtered image less image) go into the first convolution beside the image, the first filter's
-    are added to the image, and the net adds what is missing and takes away what rings.
+    where sigma is wrong. The details that they add (filtered image less image) go into the first convolution
+    beside the image, the first filter's are added to the image, and the net adds what is missing and takes
+    away what rings.
 
     So the student starts as a deblurring filter, not as the identity, and the filters are the same at every
     pixel, where convolutions behind a pixel-unshuffle have to learn each place in the cell by itself.
@@ -91,30 +83,19 @@ class WienerStudent(Filtering, AwareStudent):
             last.bias.copy_(torch.tensor(starts).log())
         self.ratio = nn.Sequential(nn.Linear(self.condition_size, hidden), nn.SiLU(), last)
 
-    def transfer(self, condition: Tensor) -> Tensor:
-        """H of the class for ``(N, k)`` conditions: ``(N, candidates, GRID, GRID)``, in the FFT's order."""
-        frequency = torch.fft.fftfreq(GRID, device=condition.device)
-        f_squared = frequency[:, None] ** 2 + frequency**2
+    def ratios(self, condition: Tensor) -> Tensor:
+        """Noise to signal of each filter for ``(N, k)`` conditions: ``(N, candidates)``."""
         share = (condition / self.modulation.limits).clamp(0, 1)
         ratio = self.ratio((2 * share - 1).to(self.tail.weight)).float().exp()
         sigma_squared = condition[:, :1].float().square()
         ratio = ratio * sigma_squared / (sigma_squared + CALM)
         beside = condition[:, 1 : self.condition_size].float()[:, : len(DOUBLING)]
         doubling = torch.tensor(DOUBLING[: beside.shape[1]], device=condition.device)
-        ratio = ratio * (1 + (beside / doubling).square().sum(1, keepdim=True))
-        ratio = ratio[..., None, None]
-        blur = torch.exp(-2 * math.pi**2 * sigma_squared[..., None, None] * f_squared)
-        return (1 + ratio) * blur / (blur.square() + ratio * (1 + SPECTRUM * f_squared))
+        return ratio * (1 + (beside / doubling).square().sum(1, keepdim=True))
 
     def kernels(self, condition: Tensor) -> Tensor:
         """The filters for ``(N, k)`` conditions: ``(N, candidates, taps, taps)``, symmetric, of sum 1."""
-        whole = torch.fft.fftshift(torch.fft.ifft2(self.transfer(condition)).real, dim=(-2, -1))
-        reach = self.taps_of_filter // 2
-        inner = slice(GRID // 2 - reach, GRID // 2 + reach + 1)
-        place = torch.arange(-reach, reach + 1, device=condition.device)
-        taper = torch.cos(math.pi * place / (self.taps_of_filter + 1)).sqrt()
-        kernel = whole[..., inner, inner] * taper[:, None] * taper
-        return kernel / kernel.sum((-2, -1), keepdim=True)
+        return wiener_filters(condition[:, 0], self.ratios(condition), self.taps_of_filter)
 
     def restore_told(self, image: Tensor, condition: Tensor | None) -> Tensor:
         told = self._read(condition, image)

@@ -79,7 +79,7 @@ def test_a_rounded_filter_adds_nothing_to_a_flat_picture(sigma: float) -> None:
 @pytest.mark.parametrize("strength", [0.0, 0.6, 1.0])
 def test_it_computes_what_the_other_engine_does(name: str, form: PixelFormat, strength: float) -> None:
     layers = _layers(name, form, strength)
-    assert openvino_luma.runs_here(layers, form, "fp32")
+    assert openvino_luma.runs_here(form, "fp32")
     run = openvino_student.compile_student(layers, form, "fp32", 1)
     reference = onnx_student.compile_student(layers, form, 1)
     for size in SIZES:
@@ -125,12 +125,12 @@ def test_what_bf16_costs(name: str) -> None:
     assert 10 * np.log10(255**2 / np.square(run(plane) - exact).mean()) > 55
     flat = np.full((64, 64, 1), 201, np.uint8)
     expected = openvino_student.compile_student(layers, form, "fp32", 1)(flat)
-    np.testing.assert_array_equal(run(flat), expected)
+    off = np.abs(run(flat).astype(int) - expected)
+    assert off.max() <= 1
+    assert (off > 0).mean() < 1e-3
 
 
 def test_fp16_and_more_bits_stay_where_sums_are_in_fp32() -> None:
-    form = PixelFormat(1)
-    layers = _layers("fast", form)
-    assert not openvino_luma.runs_here(layers, form, "fp16")
-    assert not openvino_luma.runs_here(layers, PixelFormat(1, 10), "bf16")
-    assert not openvino_luma.runs_here(layers, PixelFormat(3), "bf16")
+    assert not openvino_luma.runs_here(PixelFormat(1), "fp16")
+    assert not openvino_luma.runs_here(PixelFormat(1, 10), "bf16")
+    assert not openvino_luma.runs_here(PixelFormat(3), "bf16")

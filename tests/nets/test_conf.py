@@ -19,13 +19,13 @@ LIMITS = {
     "attention_teacher_small": (1e6, 1.5e6, 0, 46),
     "attention_teacher_tiny": (1e5, 2e5, 0, 15),
     "aware_student": (54_732, 54_732, 10.9, 11),
-    "balanced": (109_009, 109_009, 6.5, 6.6),
-    "fast": (32_209, 32_209, 1.6, 1.7),
+    "balanced": (122_963, 122_963, 7.4, 7.5),
+    "fast": (32_209, 32_209, 1.7, 1.8),
     "enhanced_cnn": (483_587, 483_587, 482.6, 482.8),
     "nafnet": (3.5e6, 4.5e6, 0, 150),
     "mobile_student": (2e4, 6e4, 0, 12),
     "pixel_student": (44_108, 44_108, 10.9, 11),
-    "quality": (141_391, 141_391, 42.3, 42.4),
+    "quality": (151_175, 151_175, 30.2, 30.3),
     "wiener_student": (65_000, 70_000, 0, 30),
 }
 SHIPPED = {"fast", "balanced", "quality"}

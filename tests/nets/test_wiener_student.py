@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from typing import Any
 
@@ -11,12 +10,11 @@ import pytest
 import skimage.data
 import torch
 from scipy.ndimage import correlate
-from skimage.restoration import wiener
 from torch import Tensor
 
 from sharpkd.data.degradation_maths import gaussian_blur
 from sharpkd.nets.filtered_student import FilteredStudent
-from sharpkd.nets.wiener_student import GRID, SPECTRUM, WienerStudent, filtered
+from sharpkd.nets.wiener_student import NOISE_TO_SIGNAL, WienerStudent, filtered
 
 
 def student(**settings: Any) -> WienerStudent:
@@ -35,48 +33,21 @@ def image_of(array: np.ndarray) -> Tensor:
     return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))[None].float() / 255
 
 
-@pytest.mark.parametrize("sigma", [0.8, 2.4])
-def test_filters_are_scikit_images_wiener_filter(sigma: float) -> None:
-    net, condition = student(), torch.tensor([[sigma]])
-    learnt = float(net.ratio(2 * condition / 4 - 1).detach()[0, 0].exp())
-    ratio = learnt * sigma**2 / (sigma**2 + 0.25)
-    frequency = np.fft.fftfreq(GRID)
-    squared = frequency[:, None] ** 2 + frequency**2
-    blur = np.exp(-2 * math.pi**2 * sigma**2 * squared) + 0j
-    pattern = np.random.default_rng(0).random((GRID, GRID))
-    regulariser = np.sqrt(1 + SPECTRUM * squared) + 0j
-    expected = wiener(pattern, blur, ratio, reg=regulariser, is_real=False, clip=False).real * (1 + ratio)
-    transfer = net.transfer(condition)[0, 0].detach().numpy()
-    found = np.fft.ifft2(np.fft.fft2(pattern) * transfer).real
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-
-
 def test_what_is_told_beside_sigma_raises_the_ratio_as_noise_does() -> None:
     net = student(condition_limits=[4.0, 5.0, 2.0, 3.0])
     torch.nn.init.zeros_(net.get_parameter("ratio.2.weight"))
 
-    def ratio(*beside: float) -> float:
-        # H at half a cycle per pixel, solved for n
-        found = float(net.transfer(torch.tensor([[1.0, *beside]])).detach()[0, 0, 0, GRID // 2])
-        blur = math.exp(-2 * math.pi**2 / 4)
-        return (found * blur**2 - blur) / (blur - found * (1 + SPECTRUM / 4))
+    def ratio(sigma: float, *beside: float) -> float:
+        return float(net.ratios(torch.tensor([[sigma, *beside]])).detach()[0, 0])
 
-    alone = ratio(0, 0, 0)
-    assert ratio(0.3, 0, 0) == pytest.approx(2 * alone, rel=1e-2)
-    assert ratio(0, 0.07, 0) == pytest.approx(2 * alone, rel=1e-2)
-    assert ratio(0, 0, 0.1) == pytest.approx(2 * alone, rel=1e-2)
-    assert ratio(0.6, 0.07, 0.3) == pytest.approx((1 + 4 + 1 + 9) * alone, rel=1e-2)
-
-
-def test_kernels_are_what_the_transfer_functions_do_to_a_point() -> None:
-    net, condition = student(taps=GRID - 1), torch.tensor([[0.9], [1.8]])
-    kernels, transfer = net.kernels(condition).detach(), net.transfer(condition).detach()
-    whole = np.fft.fftshift(np.fft.ifft2(transfer.numpy()).real, axes=(-2, -1))
-    # near the middle the taper is 1, and what the cut leaves out is little
-    middle = slice(28, 37)
-    np.testing.assert_allclose(
-        kernels[..., 27:36, 27:36].numpy(), whole[..., middle, middle], rtol=0.03, atol=1e-4
-    )
+    alone = ratio(1, 0, 0, 0)
+    assert alone == pytest.approx(NOISE_TO_SIGNAL[0] / 1.25)
+    assert ratio(0, 0, 0, 0) == 0
+    assert ratio(0.5, 0, 0, 0) == pytest.approx(NOISE_TO_SIGNAL[0] / 2)
+    assert ratio(1, 0.3, 0, 0) == pytest.approx(2 * alone)
+    assert ratio(1, 0, 0.07, 0) == pytest.approx(2 * alone)
+    assert ratio(1, 0, 0, 0.1) == pytest.approx(2 * alone)
+    assert ratio(1, 0.6, 0.07, 0.3) == pytest.approx((1 + 4 + 1 + 9) * alone)
 
 
 def test_no_blur_is_the_identity_and_kernels_are_even_and_of_sum_1() -> None:
