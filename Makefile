@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test lint types check wheel clean
+.PHONY: help setup demo test torture soak lint types check wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -17,7 +17,7 @@ setup: $(READY)  ## Install everything into .venv (again only if pyproject.toml 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SharpKD needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,int8,optuna,video,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,int8,optuna,parallel,slurm,video,dev]'
 	touch $(READY)
 
 demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a photo (6 minutes on 2 cores)
@@ -25,6 +25,12 @@ demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a ph
 
 test: $(READY)  ## Run all tests, a process for each core
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+
+torture: $(READY)  ## Run the tests that kill, starve and damage for minutes
+	$(BIN)/python -m pytest -m torture --timeout 1800
+
+soak: $(READY)  ## Sharpen 20,000 pictures and 30 minutes of video in one process; watch its memory and files
+	$(BIN)/python benchmarks/soak/soak.py
 
 lint: $(READY)  ## Check style and formatting
 	$(BIN)/ruff check .
