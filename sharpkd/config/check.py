@@ -61,6 +61,7 @@ PLAIN: dict[str, Any] = {
     "runtime.matmul_precision": Literal["highest", "high", "medium"],
     "runtime.trusted_packages": list[str],
     "sweep.name": str | int | float | None,
+    "sweep.resume": bool,
     "sweep.monitor": str,
     "sweep.mode": Literal["max", "min"],
     **{f"paths.{name}_root": str for name in ("output", "data", "weights", "cache")},
@@ -88,6 +89,10 @@ def check(config: DictConfig) -> None:
             _check_value(key, annotation, plain)
     if "module" in config:
         check_teachers(config)
+    if OmegaConf.select(config, "sweep.resume") and config.overwrite:
+        raise ConfigError(
+            "sweep.resume=true keeps what has finished, overwrite=true discards it: leave one out"
+        )
     check_targets(config)
     if "module" in config:
         _check_unlabelled(config)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -170,6 +171,7 @@ class RunFolder:
             "group": self.path.parent.name,
             "overrides": list(overrides),
             "pid": os.getpid(),
+            "host": socket.gethostname(),
             "error": error,
             "metrics": dict(metrics or {}),
             **more,
