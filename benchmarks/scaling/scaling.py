@@ -176,8 +176,15 @@ def by_size() -> Iterator[dict[str, Any]]:
                 yield {"what": f"picture, {model}", "x": megapixels, "cpu": cpu, "wall": wall, "per": cpu}
 
 
-def draw(rows: list[dict[str, Any]], file: Path) -> None:
-    """Four small curves."""
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def draw(rows: list[dict[str, Any]]) -> None:
+    """Four small curves, as scaling.png."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -200,15 +207,23 @@ def draw(rows: list[dict[str, Any]], file: Path) -> None:
         else:
             panel.set(ylim=(0, None))
         panel.legend(fontsize="small")
-    figure.savefig(file, dpi=80)
+    figure.savefig(HERE / "scaling.png", dpi=80)
 
 
 def main() -> None:
     """Measure all, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rank", action="store_true", help="be one of several ranks; started by this script")
-    if parser.parse_args().rank:
+    parser.add_argument(
+        "--draw", action="store_true", help="draw what scaling.csv holds, and measure nothing"
+    )
+    asked = parser.parse_args()
+    if asked.rank:
         rank_steps()
+        return
+    if asked.draw:
+        with (HERE / "scaling.csv").open(newline="") as file:
+            draw([{key: _number(text) for key, text in row.items()} for row in csv.DictReader(file)])
         return
     torch.set_num_threads(1)
     rows: list[dict[str, Any]] = []
@@ -218,7 +233,7 @@ def main() -> None:
             print({key: f"{value:.4g}" if isinstance(value, float) else value for key, value in row.items()})
             sys.stdout.flush()
             write(rows)
-    draw(rows, HERE / "scaling.png")
+    draw(rows)
 
 
 def write(rows: list[dict[str, Any]]) -> None:

@@ -13,7 +13,7 @@ import os
 import time
 import uuid
 from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -245,7 +245,8 @@ def _outcomes(
                 manifest.note(plain)
             Path(row["journal"]).unlink(missing_ok=True)
             yield from map(_outcome, ended)
-        manifest.journals.rmdir()
+        with suppress(OSError):  # another run's journals are there
+            manifest.journals.rmdir()
     finally:
         ray.shutdown()
 

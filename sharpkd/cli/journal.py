@@ -161,7 +161,7 @@ class Manifest:
                 journal.clean(source)
                 if count_deaths:
                     self.note({"input": source, "error": f"{source}: its worker died", "attempts": count})
-            file.unlink()
+            file.unlink(missing_ok=True)
 
     def write(self) -> None:
         """Write it anew, without what has been mended; without failures there is none."""

@@ -15,15 +15,11 @@ class DataParallel(DDPStrategy):
     (see :meth:`sharpkd.data.datamodule.ImageDataModule.val_dataloader`): what each measured is added up
     once, at the end of a validation.
 
-    Args:
-        **settings: of ``DDPStrategy`` and of torch's ``DistributedDataParallel``, such as
-            ``process_group_backend="gloo"`` or ``gradient_as_bucket_view=True``.
+    Its settings are those of ``DDPStrategy`` and of torch's ``DistributedDataParallel``, such as
+    ``process_group_backend="gloo"`` or ``gradient_as_bucket_view=True``.
     """
 
     shares_validation = True
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(**settings)
 
     def validation_step(self, *args: Any, **kwargs: Any) -> Any:
         """The module's own step."""

@@ -83,7 +83,7 @@ def _all_end_well(commands: Sequence[tuple[list[str], dict[str, str]]], folder: 
     ]
     try:
         for process, log in zip(processes, outputs, strict=True):
-            code = process.wait(240)
+            code = process.wait(280)
             log.seek(0)
             assert code == 0, log.read()
     finally:
