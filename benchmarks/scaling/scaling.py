@@ -105,7 +105,7 @@ def by_workers() -> Iterator[dict[str, Any]]:
             wall = time.perf_counter() - started
             del data  # ends the workers, so that what they used is known
             cpu = processors() - before
-            yield {"what": "loader", "x": workers, "cpu": cpu, "wall": wall, "per": wall / crops}
+            yield {"what": "loader", "x": workers, "cpu": cpu, "wall": wall, "per": cpu / crops}
 
 
 def rank_steps() -> None:
@@ -193,7 +193,7 @@ def draw(rows: list[dict[str, Any]]) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(12, 2.7), layout="constrained")
     panels = [
         ("crops at once", "ms of processor a crop", ("step", "teacher"), "per", 1e3),
-        ("workers", "ms a crop", ("loader",), "per", 1e3),
+        ("workers", "ms of processor a crop", ("loader",), "per", 1e3),
         ("ranks", "ms of processor a rank's step", ("rank, apart", "rank, together"), "cpu", 1e3),
         ("megapixels", "s of processor a picture", tuple(f"picture, {model}" for model in MODELS), "cpu", 1),
     ]
