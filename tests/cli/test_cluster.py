@@ -28,6 +28,8 @@ from sharpkd.inference.sharpener import Sharpener
 
 Run = Callable[..., Result]
 
+PATIENCE = 600
+"""Seconds that Ray may take on a busy machine; some twenty on an idle one."""
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs pip install 'sharpkd[ray]'")
 
 
@@ -177,6 +179,7 @@ def alone(sharpkd: Run, student_onnx: Path, pictures: list[Path], tmp_path: Path
 
 
 @needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
 def test_ray_makes_the_same_files_and_makes_them_once(
     student_onnx: Path, alone: dict[str, bytes], tmp_path: Path
 ) -> None:
@@ -184,7 +187,9 @@ def test_ray_makes_the_same_files_and_makes_them_once(
     command = _command(tmp_path / "in", "-o", out, "--model", student_onnx, "--jobs", 2)
 
     def told() -> list[str]:
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+        )
         assert done.returncode == 1, done.stderr
         # what begins with a bracket are Ray's own remarks
         return [line for line in done.stderr.splitlines() if not line.startswith("[")]
@@ -219,36 +224,39 @@ def _worker_at_work(journals: Path, until: float) -> int:
 @pytest.fixture
 def running(student_onnx: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     command = _command(tmp_path / "in", "-o", tmp_path / "out", "--model", student_onnx, "--jobs", 2)
-    process = subprocess.Popen(
+    with subprocess.Popen(
         command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
-    yield process
-    process.kill()
-    process.wait()
+    ) as process:
+        yield process
+        process.kill()
 
 
 @needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
 def test_a_killed_worker_loses_nothing(
     alone: dict[str, bytes], running: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    os.kill(_worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + 120), signal.SIGKILL)
-    _, told = running.communicate(timeout=200)
+    os.kill(_worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + PATIENCE), signal.SIGKILL)
+    _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert "39 sharpened" in told
     assert _bytes_below(tmp_path / "out") == alone
 
 
 @needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
 def test_a_stopped_run_is_continued(
     alone: dict[str, bytes], running: subprocess.Popen[str], student_onnx: Path, tmp_path: Path
 ) -> None:
-    _worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + 120)
+    _worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + PATIENCE)
     running.terminate()
-    _, told = running.communicate(timeout=100)
+    _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == 143
     assert told.splitlines()[-1].startswith("stopped: ")
     command = _command(tmp_path / "in", "-o", tmp_path / "out", "--model", student_onnx, "--jobs", 2)
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=200, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+    )
     assert done.returncode == 1, done.stderr
     assert _bytes_below(tmp_path / "out") == alone
     (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
