@@ -28,7 +28,9 @@ MISTAKES = {
         "there is no setting 'trainer.max_step'. did you mean 'max_steps'? Allowed in trainer: accelerator, "
     ),
     "trainer.max_steps.y=3": "there is no setting 'trainer.max_steps.y': trainer.max_steps is 100000 here.",
-    "data.train_dir=x": "there is no setting 'data.train_dir'. It exists with data=folder or data=shards. Allowed in data: ",
+    "data.train_dir=x": (
+        "there is no setting 'data.train_dir'. It exists with data=folder or data=shards. Allowed in data: "
+    ),
     "distillation.terms.output.weight=1": (
         "there is no setting 'distillation.terms.output.weight': distillation is null here. "
         "It exists with distillation=output."
