@@ -151,7 +151,7 @@ def trusted_packages(config: DictConfig) -> list[str]:
         packages = OmegaConf.select(config, key)
         if packages is not None:
             check_packages(key, packages)
-            found += packages
+            found.extend(packages)  # += would be ListConfig's own, which makes another one
     return found
 
 

@@ -100,7 +100,7 @@ def test_failures_are_counted_listed_and_given_up(
         (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
         listed = json.loads(line)
         assert (listed["input"], listed["attempts"]) == (str(bad), attempt)
-        assert listed["error"] == f"{bad}: is not an image that Pillow reads"
+        assert listed["error"] == f"{bad}: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image"
     assert Manifest(tmp_path / "out").has_given_up(bad)
     bad.write_bytes(b"another file")
     manifest = Manifest(tmp_path / "out")
