@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 SECONDS ?= 3600
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test torture lint types check fuzz audit wheel clean
+.PHONY: help setup demo test torture soak lint types check fuzz audit wheel clean
 .DEFAULT_GOAL := help
 
 help:  ## Show this list
@@ -18,7 +18,7 @@ setup: $(READY)  ## Install everything into .venv (again only if pyproject.toml 
 $(READY): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "SharpKD needs Python 3.11 or newer: make PYTHON=python3.11")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,int8,optuna,video,dev]'
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[train,int8,optuna,parallel,slurm,video,dev]'
 	touch $(READY)
 
 demo: $(READY)  ## Train a teacher, distil a student, measure both, sharpen a photo (6 minutes on 2 cores)
@@ -29,6 +29,9 @@ test: $(READY)  ## Run all tests, a process for each core
 
 torture: $(READY)  ## Run the tests that kill, starve and damage for minutes
 	$(BIN)/python -m pytest -m torture --timeout 1800
+
+soak: $(READY)  ## Sharpen 20,000 pictures and 30 minutes of video in one process; watch its memory and files
+	$(BIN)/python benchmarks/soak/soak.py
 
 lint: $(READY)  ## Check style and formatting
 	$(BIN)/ruff check .

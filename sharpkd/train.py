@@ -39,6 +39,8 @@ def train(cfg: DictConfig, overrides: list[str]) -> dict[str, float]:
     """
     folder = RunFolder(Path(cfg.paths.run_dir))
     status = folder.status()
+    if is_multirun() and cfg.sweep.resume:
+        cfg = _changed(cfg, {"resume": "auto"})
     if is_multirun() and cfg.resume == "auto" and not cfg.overwrite and status.get("state") == "finished":
         folder.refuse_other_settings(with_teacher(cfg), folder.saved_config(), folder.path)
         log.info("%s has finished before; kept", folder.path)
@@ -94,7 +96,11 @@ def with_teacher(cfg: DictConfig) -> DictConfig:
         path = _train_teacher_first(cfg)
     else:
         return cfg
-    changed = OmegaConf.merge(cfg, {"teacher": {"path": str(path)}})
+    return _changed(cfg, {"teacher": {"path": str(path)}})
+
+
+def _changed(cfg: DictConfig, changes: dict[str, Any]) -> DictConfig:
+    changed = OmegaConf.merge(cfg, changes)
     assert isinstance(changed, DictConfig)
     return resolve(changed)
 
@@ -112,9 +118,7 @@ def _with_absolute_paths(cfg: DictConfig) -> DictConfig:
         changes["several"] = [
             {**entry, "path": str(path)} for entry, path in zip(cfg.teacher.several, paths, strict=True)
         ]
-    changed = OmegaConf.merge(cfg, {"teacher": changes})
-    assert isinstance(changed, DictConfig)
-    return resolve(changed) if changes else cfg
+    return _changed(cfg, {"teacher": changes}) if changes else cfg
 
 
 def _train_teacher_first(cfg: DictConfig) -> Path:

@@ -61,6 +61,7 @@ def composed(primary: str, *overrides: str) -> DictConfig:
 def compositions() -> Iterator[tuple[str, ...]]:
     yield from (("train", *row) for row in TRAIN_ROUNDS)
     yield from (("train", f"experiment={name}") for name in EXPERIMENTS)
+    yield from (("train", f"hydra/launcher={name}") for name in choices("hydra/launcher"))
     yield from (("evaluate", *row) for row in EVALUATE_ROUNDS)
     yield from (("benchmark", *row) for row in BENCHMARK_ROUNDS)
     yield from (("prepare", *row) for row in PREPARE_ROUNDS)

@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from sharpkd.evaluation.sweeps.report import write_sweep_report
 from sharpkd.runs.folder import write_json
+from sharpkd.runs.launch import first_rank
 
 __all__ = ["SweepSummary"]
 
@@ -35,8 +36,8 @@ class SweepSummary(Callback):
         self._sweep_dirs: set[Path] = set()
 
     def on_job_end(self, config: DictConfig, job_return: JobReturn, **kwargs: Any) -> None:
-        """Enter the job and write the report, in a multirun; nothing in a single run."""
-        if OmegaConf.select(config, "hydra.mode") != RunMode.MULTIRUN:
+        """Enter the job and write the report; nothing in a single run or in a job's further ranks."""
+        if OmegaConf.select(config, "hydra.mode") != RunMode.MULTIRUN or not first_rank():
             return
         sweep_dir = Path(str(config.hydra.sweep.dir)).absolute()
         metric, mode = self._monitored(config)

@@ -29,6 +29,12 @@ class EngineChoice(StrEnum):
     torch = "torch"
 
 
+class ClusterChoice(StrEnum):
+    """What shares the pictures out among machines."""
+
+    ray = "ray"
+
+
 class PrecisionChoice(StrEnum):
     """What pictures of 8 bits are computed in."""
 
@@ -119,9 +125,15 @@ def sharpen(
         bool, typer.Option("--skip-existing", help="Leave files that exist, and go on.")
     ] = False,
     jobs: Annotated[
-        int,
-        typer.Option("-j", "--jobs", min=1, metavar="N", help="Pictures at a time. Results are the same."),
-    ] = 1,
+        int | None,
+        typer.Option(
+            "-j", "--jobs", min=1, metavar="N", help="Pictures at a time (1). Results are the same."
+        ),
+    ] = None,
+    cluster: Annotated[
+        ClusterChoice | None,
+        typer.Option(metavar="ray", help="-o FOLDER: on Ray's machines, a picture each core."),
+    ] = None,
     compare: Annotated[
         bool, typer.Option("--compare", help="Also write NAME_compare: before and after side by side.")
     ] = False,
@@ -168,9 +180,22 @@ def sharpen(
         stop("--json and the picture would both go to stdout: give a file with -o")
     if work[0].target == STREAM and sys.stdout.isatty():
         stop("stdout is a terminal: give a file with -o, or redirect it")
+    if cluster and videos:
+        stop(f"--cluster {cluster} is for pictures, and {videos[0].source} is a video: leave one of them out")
+    if cluster and (output is None or STREAM in (output, work[0].source) or work[0].target == output):
+        stop(f"--cluster {cluster} needs a folder for its results: give one with -o")
     chooser = _chooser(model, engine, tile, precision, budget_ms, quiet)
     settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
-    failed = run(pictures, chooser, settings, jobs, Voice(verbose, quiet, as_json)) if pictures else 0
+    voice = Voice(verbose, quiet, as_json)
+    failed = 0
+    if cluster and output is not None:
+        from sharpkd.cli.cluster import Model, run_on_ray
+
+        path = None if str(model) == AUTO else model
+        asked = Model(path, engine.value, tile, precision.value, budget_ms)
+        failed = run_on_ray(pictures, output, asked, settings, jobs, voice)
+    elif pictures:
+        failed = run(pictures, chooser, settings, jobs or 1, voice)
     failed += sharpen_videos(
         [(job.source, job.target) for job in videos if not (skip_existing and job.target.exists())],
         lambda: chooser.for_scene(strength),

@@ -72,33 +72,39 @@ def run(jobs: Sequence[Job], chooser: Chooser, settings: Settings, workers: int,
     crew = _Crew(jobs, chooser, settings)
     failed = 0
     try:
-        with _sigterm_as_interrupt(), voice.counting(len(jobs)) as count:
+        with sigterm_as_interrupt(), voice.counting(len(jobs)) as count:
             crew.start(min(workers, len(jobs)), count)
             for index in range(len(jobs)):
                 outcome = crew.outcome(index)
                 failed += outcome.error is not None
                 voice.tell(outcome)
     except KeyboardInterrupt as interrupt:
-        done = f"{crew.stop()} of {len(jobs)} done"
-        if isinstance(interrupt, Terminated):
-            _leave(f"stopped: {done}", TERMINATED)
-        _leave(f"interrupted: {done}", INTERRUPTED)
+        leave(interrupt, f"{crew.stop()} of {len(jobs)} done")
     return failed
 
 
-def _leave(line: str, code: int) -> NoReturn:
-    """End now: a worker may be in the middle of a computation that cannot be stopped."""
+def leave(interrupt: KeyboardInterrupt, done: str) -> NoReturn:
+    """End now: a worker may be in the middle of a computation that cannot be stopped.
+
+    Args:
+        interrupt: Ctrl-C, or SIGTERM.
+        done: how far it came, for the last line.
+    """
     from sharpkd.inference.atomic_file import abandon_unfinished
 
     abandon_unfinished()
-    say(line)
+    terminated = isinstance(interrupt, Terminated)
+    say(f"{'stopped' if terminated else 'interrupted'}: {done}")
+    code = TERMINATED if terminated else INTERRUPTED
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def sigterm_as_interrupt() -> Iterator[None]:
+    """SIGTERM raises `Terminated` while the block runs, in the main thread."""
+
     def handle(number: int, frame: FrameType | None) -> None:
         raise Terminated
 
@@ -119,6 +125,7 @@ class _Crew:
         self._jobs, self._chooser, self._settings = jobs, chooser, settings
         self._waiting = iter(range(len(jobs)))
         self._outcomes: dict[int, Outcome] = {}
+        self._done = 0
         self._changed = threading.Condition()
         self._stopping = threading.Event()
         self._threads: list[threading.Thread] = []
@@ -131,11 +138,11 @@ class _Crew:
             thread.start()
 
     def outcome(self, index: int) -> Outcome:
-        """That of one job, once it is there."""
+        """That of one job, once it is there; asked for once, for of very many none is kept."""
         with self._changed:
             while index not in self._outcomes:
                 self._changed.wait(POLL)
-            return self._outcomes[index]
+            return self._outcomes.pop(index)
 
     def stop(self) -> int:
         """Have the workers give up; how many jobs are done."""
@@ -146,7 +153,7 @@ class _Crew:
         until = time.monotonic() + PATIENCE
         for thread in self._threads:
             thread.join(max(0.0, until - time.monotonic()))
-        return sum(outcome.error is None for outcome in tuple(self._outcomes.values()))
+        return self._done
 
     def _work(self, count: Count) -> None:
         while not self._stopping.is_set():
@@ -167,6 +174,7 @@ class _Crew:
             count.finished(index)
             with self._changed:
                 self._outcomes[index] = outcome
+                self._done += outcome.error is None
                 self._changed.notify_all()
 
 

@@ -61,6 +61,7 @@ PLAIN: dict[str, Any] = {
     "runtime.matmul_precision": Literal["highest", "high", "medium"],
     **dict.fromkeys(("runtime.trusted_packages", "trusted_packages"), list[str]),
     "sweep.name": str | int | float | None,
+    "sweep.resume": bool,
     "sweep.monitor": str,
     "sweep.mode": Literal["max", "min"],
     **{f"paths.{name}_root": str for name in ("output", "data", "weights", "cache")},
@@ -86,6 +87,10 @@ def check(config: DictConfig) -> None:
         if value is not Ellipsis:
             plain = OmegaConf.to_container(value) if OmegaConf.is_config(value) else value
             _check_value(key, annotation, plain)
+    if OmegaConf.select(config, "sweep.resume") and config.overwrite:
+        raise ConfigError(
+            "sweep.resume=true keeps what has finished, overwrite=true discards it: leave one out"
+        )
     check_targets(config)
     if "module" in config:
         check_teachers(config)
@@ -146,7 +151,7 @@ def trusted_packages(config: DictConfig) -> list[str]:
         packages = OmegaConf.select(config, key)
         if packages is not None:
             check_packages(key, packages)
-            found += packages
+            found.extend(packages)  # += would be ListConfig's own, which makes another one
     return found
 
 

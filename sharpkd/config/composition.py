@@ -124,6 +124,10 @@ def register_resolvers() -> None:
         OmegaConf.register_new_resolver(name, function, replace=True)
 
 
+# here too: a launcher's processes know of Hydra's own alone, and import this with their job
+register_resolvers()
+
+
 def user_folders() -> list[Path]:
     """Folders of YAML that the running command searches beside SharpKD's own (``--config-dir``)."""
     if not HydraConfig.initialized():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol, get_type_hints
 
 import pytorch_lightning as pl
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset, Subset
 
 from sharpkd.data.batch import Batch, collate
 from sharpkd.data.benchmark_guard import refuse_benchmark_images
@@ -203,8 +203,28 @@ class ImageDataModule(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> DataLoader[Batch]:
-        """Whole images one by one, or batches of centre crops; the same in every process and every run."""
-        dataset = WholeImageDataset(self._val_images(), self.degradation, self.val_crop, self.scale)
+        """This process's part of :meth:`validation_loader`: all of it, unless the strategy shares it out."""
+        trainer = self.trainer
+        if trainer is None or not getattr(trainer.strategy, "shares_validation", False):
+            return self.validation_loader()
+        return self.validation_loader(trainer.global_rank, trainer.world_size)
+
+    def validation_loader(self, rank: int = 0, world_size: int = 1) -> DataLoader[Batch]:
+        """Whole images one by one, or batches of centre crops; the same in every run.
+
+        Of several processes, each has every ``world_size``-th image, and no image comes twice: some have one
+        more than others. Where there are fewer images than processes, each has them all.
+
+        Args:
+            rank: this process, 0 to ``world_size - 1``.
+            world_size: how many share the images.
+        """
+        dataset: Dataset[Batch] = WholeImageDataset(
+            self._val_images(), self.degradation, self.val_crop, self.scale
+        )
+        images = len(self._val_images())
+        if images >= world_size > 1:
+            dataset = Subset(dataset, range(rank, images, world_size))
         return WorkerLoader(
             dataset,
             batch_size=1 if self.val_crop is None else self.batch_size,

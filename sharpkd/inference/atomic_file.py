@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import threading
 import uuid
@@ -41,6 +42,12 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
         _unfinished.discard(temporary)
+
+
+def leftovers(path: Path) -> list[Path]:
+    """Temporary files of processes that died while they wrote ``path``, or that still write it."""
+    path = path.resolve()
+    return sorted(path.parent.glob(f"{glob.escape(f'.{path.name[:40]}.')}????????.part"))
 
 
 def abandon_unfinished() -> None:

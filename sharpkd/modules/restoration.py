@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import Metric
+from torchmetrics import MeanMetric, Metric
 
 from sharpkd.data.batch import Batch
 from sharpkd.losses.combined import CombinedLoss, LossResult
@@ -81,6 +81,8 @@ class RestorationModule(pl.LightningModule):
         self.net = net.to(memory_format=self.memory_format)  # type: ignore[call-overload]  # torch's stub lacks it
         self.loss = loss
         self.metrics = nn.ModuleDict(dict(metrics or {}))
+        # Lightning's own mean over processes rounds the number of images that each of them has
+        self.pixel_mean = MeanMetric(nan_strategy="disable")
         self.use_condition = use_condition
         self.estimator = estimator
         self.teacher: nn.Module | None = None
@@ -175,7 +177,8 @@ class RestorationModule(pl.LightningModule):
             assert isinstance(metric, Metric)
             metric.update(output, batch.sharp)
             self.log(f"val/{name}", metric, prog_bar=name == "psnr", batch_size=len(batch))
-        self.log("val/pixel", self.loss.pixel(output, batch.sharp), batch_size=len(batch), sync_dist=True)
+        self.pixel_mean.update(self.loss.pixel(output, batch.sharp), weight=len(batch))
+        self.log("val/pixel", self.pixel_mean, batch_size=len(batch))
         return {"output": output, "batch": batch}
 
     def configure_optimizers(self) -> Any:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -209,6 +210,7 @@ class RunFolder:
             "group": self.path.parent.name,
             "overrides": list(overrides),
             "pid": os.getpid(),
+            "host": socket.gethostname(),
             "error": error,
             "metrics": dict(metrics or {}),
             **more,

@@ -26,9 +26,17 @@ from sharpkd.runs.parent import TERMINATED
 GRACE_SECONDS = 40
 
 
+# names of SLURM jobs in which somebody sits at a shell; Lightning starts no ranks by them either
+INTERACTIVE = ("bash", "interactive")
+
+
 def under_launcher() -> bool:
     """Whether torchrun or SLURM has already started this process as one of several ranks."""
-    return "TORCHELASTIC_RUN_ID" in os.environ or int(os.environ.get("SLURM_NTASKS", "1")) > 1
+    if "TORCHELASTIC_RUN_ID" in os.environ:
+        return True
+    return (
+        int(os.environ.get("SLURM_NTASKS", "1")) > 1 and os.environ.get("SLURM_JOB_NAME") not in INTERACTIVE
+    )
 
 
 def first_rank() -> bool:
@@ -40,9 +48,16 @@ def ranks_wanted(cfg: DictConfig) -> int:
     """How many processes this machine must run for ``trainer.devices``.
 
     Raises:
-        ValueError: GPUs are asked for where there are none, or the number makes no sense.
+        ValueError: GPUs are asked for where there are none, the number makes no sense, or several machines
+            are asked for and nothing has started this process on each of them.
     """
     devices = cfg.trainer.devices
+    if cfg.trainer.num_nodes != 1:
+        raise ValueError(
+            f"trainer.num_nodes={cfg.trainer.num_nodes}, but this process was started alone: on each of the "
+            f"machines run torchrun --nnodes={cfg.trainer.num_nodes} --nproc-per-node={devices} "
+            "--rdzv-backend=c10d --rdzv-endpoint=FIRST_MACHINE:29500 -m sharpkd.train …, or use srun"
+        )
     if cfg.trainer.strategy == "auto":
         return 1
     gpus = cfg.trainer.accelerator in ("gpu", "cuda")

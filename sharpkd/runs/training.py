@@ -131,6 +131,21 @@ def build_data(cfg: DictConfig) -> ImageDataModule:
     )
 
 
+def effective_batch(batch_size: int, processes: int, accumulated: int) -> str:
+    """How many crops a step sees, and why: ``effective batch 32 (8 x 2 processes x 2 accumulated)``.
+
+    Args:
+        batch_size: crops that a process takes at once.
+        processes: on all machines together.
+        accumulated: batches whose gradients are added up before a step.
+    """
+    factors = [str(batch_size)]
+    factors += [f"{processes} processes"] if processes > 1 else []
+    factors += [f"{accumulated} accumulated"] if accumulated > 1 else []
+    reason = f" ({' x '.join(factors)})" if len(factors) > 1 else ""
+    return f"effective batch {batch_size * processes * accumulated}{reason}"
+
+
 def _entries(group: DictConfig | None) -> list[Any]:
     return [instantiate(entry) for entry in (group or {}).values() if entry is not None]
 
@@ -164,13 +179,18 @@ def run_training(cfg: DictConfig, checkpoint: Path | None = None) -> dict[str, f
             plugins=[CheckpointFiles(), *instantiate(cfg.trainer.get("plugins") or [])],
         )
         _refuse_other_teacher(module, checkpoint)
-        log.info(
-            "%s: %s, effective batch %d, in %s",
-            cfg.net._target_.rpartition(".")[2],
-            f"{trainer.max_steps} steps" if trainer.max_steps > 0 else f"{trainer.max_epochs} epochs",
-            data.batch_size * trainer.world_size * trainer.accumulate_grad_batches,
-            folder.path,
-        )
+        if trainer.is_global_zero:
+            log.info(
+                "%s: %s, %s, in %s",
+                cfg.net._target_.rpartition(".")[2],
+                f"{trainer.max_steps} steps" if trainer.max_steps > 0 else f"{trainer.max_epochs} epochs",
+                effective_batch(data.batch_size, trainer.world_size, trainer.accumulate_grad_batches),
+                folder.path,
+            )
+            if trainer.world_size * trainer.accumulate_grad_batches > 1:
+                log.info(
+                    "optimizer.lr=%s is taken as it is, whatever the effective batch", cfg.optimizer.get("lr")
+                )
         _fit(trainer, module, data, checkpoint)
         if isinstance(module, DistillModule) and module.teacher is not None and trainer.is_global_zero:
             for line in module.teacher.summary():
@@ -267,7 +287,7 @@ def measure(
 ) -> dict[str, float]:
     """Validation metrics of a net on the CPU, in this process alone: under DDP no image counts twice."""
     with torch.inference_mode():
-        for batch in data.val_dataloader():
+        for batch in data.validation_loader():
             output = net(batch.degraded, module.condition_of(batch)).clamp(0.0, 1.0)
             for metric in metrics.values():
                 metric.update(output, batch.sharp)

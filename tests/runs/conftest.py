@@ -14,6 +14,7 @@ from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from sharpkd.config import compose
+from sharpkd.config.check import check
 from sharpkd.data.batch import Batch
 from sharpkd.modules.distill import DistillModule
 from sharpkd.train import main, train
@@ -85,7 +86,9 @@ def train_here(tmp_path: Path) -> Callable[..., Path]:
 
     def execute(name: str, *overrides: str) -> Path:
         folder = tmp_path / name
-        train(compose("train", list(overrides), output_dir=str(folder)), list(overrides))
+        config = compose("train", list(overrides), output_dir=str(folder))
+        check(config)
+        train(config, list(overrides))
         return folder
 
     return execute

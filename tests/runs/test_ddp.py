@@ -14,6 +14,7 @@ from omegaconf import OmegaConf
 
 from sharpkd.config import compose
 from sharpkd.runs.launch import ranks_wanted, under_launcher
+from sharpkd.runs.training import effective_batch
 
 Train = Callable[..., Path]
 TERMS = ("train/loss", "train/pixel", "train/ssim", "train/distill", "train/distill/feature")
@@ -82,6 +83,20 @@ def test_how_many_ranks(tiny: list[str], monkeypatch: pytest.MonkeyPatch) -> Non
         ranks_wanted(compose("train", [*tiny, "trainer=ddp"]))
     with pytest.raises(ValueError, match=r"trainer\.devices is 'many'; expected a number of processes"):
         ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.devices=many"]))
+    with pytest.raises(
+        ValueError, match=r"trainer\.num_nodes=4, but .* torchrun --nnodes=4 --nproc-per-node=2"
+    ):
+        ranks_wanted(compose("train", [*tiny, "trainer=ddp_spawn_cpu", "trainer.num_nodes=4"]))
+    assert not under_launcher()
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    assert under_launcher()
+    monkeypatch.setenv("SLURM_JOB_NAME", "bash")
     assert not under_launcher()
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
     assert under_launcher()
+
+
+def test_where_the_effective_batch_comes_from() -> None:
+    assert effective_batch(8, 1, 1) == "effective batch 8"
+    assert effective_batch(8, 4, 1) == "effective batch 32 (8 x 4 processes)"
+    assert effective_batch(8, 4, 3) == "effective batch 96 (8 x 4 processes x 3 accumulated)"

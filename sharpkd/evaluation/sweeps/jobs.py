@@ -8,6 +8,7 @@ import json
 import math
 import os
 import re
+import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,8 +54,8 @@ def read_jobs(sweep_dir: Path, ended: bool = False) -> list[Job]:
     """Read every job folder under ``sweep_dir``, sorted by name.
 
     A job folder holds ``status.json`` (or, where the job died before writing one, ``config.yaml``), at most
-    two levels below ``sweep_dir``. A job said to be running whose process is gone counts as failed; with
-    ``ended`` (the sweep is over) so does every job that is still said to be running.
+    two levels below ``sweep_dir``. A job said to be running whose process is gone counts as failed, where it
+    is this machine's; with ``ended`` (the sweep is over) so does every job that is still said to be running.
     """
     found = {path.parent for name in ("status.json", "config.yaml") for path in _files(sweep_dir, name)}
     return [_read_job(folder, sweep_dir, ended) for folder in sorted(found)]
@@ -87,7 +88,8 @@ def _read_job(folder: Path, sweep_dir: Path, ended: bool) -> Job:
         _numbers(status.get("metrics") or {}),
         str(status.get("error") or ""),
     )
-    if job.state == "running" and (ended or not _process_lives(status.get("pid"), path)):
+    here = status.get("host", socket.gethostname()) == socket.gethostname()
+    if job.state == "running" and (ended or (here and not _process_lives(status.get("pid"), path))):
         job.state, job.error = "failed", job.error or DIED
     return job
 
