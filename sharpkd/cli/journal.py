@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +163,8 @@ class Manifest:
                 if count_deaths:
                     self.note({"input": source, "error": f"{source}: its worker died", "attempts": count})
             file.unlink(missing_ok=True)
+        with suppress(OSError):  # there is none, or another run's journals are in it
+            self.journals.rmdir()
 
     def write(self) -> None:
         """Write it anew, without what has been mended; without failures there is none."""

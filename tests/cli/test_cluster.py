@@ -210,9 +210,12 @@ def test_ray_makes_the_same_files_and_makes_them_once(
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*.png")}
 
 
-def _worker_at_work(journals: Path, until: float) -> int:
+def _worker_at_work(running: subprocess.Popen[str], journals: Path) -> int:
     """The process that has just begun a picture."""
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
+        if running.poll() is not None:
+            raise AssertionError(f"it ended with exit code {running.returncode}: {running.communicate()[1]}")
         for file in journals.glob("*.jsonl"):
             entries = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
             if entries and "begins" in entries[-1]:
@@ -236,7 +239,7 @@ def running(student_onnx: Path, tmp_path: Path) -> Iterator[subprocess.Popen[str
 def test_a_killed_worker_loses_nothing(
     alone: dict[str, bytes], running: subprocess.Popen[str], tmp_path: Path
 ) -> None:
-    os.kill(_worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + PATIENCE), signal.SIGKILL)
+    os.kill(_worker_at_work(running, tmp_path / "out" / JOURNALS), signal.SIGKILL)
     _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == 1
     assert "39 sharpened" in told
@@ -248,7 +251,7 @@ def test_a_killed_worker_loses_nothing(
 def test_a_stopped_run_is_continued(
     alone: dict[str, bytes], running: subprocess.Popen[str], student_onnx: Path, tmp_path: Path
 ) -> None:
-    _worker_at_work(tmp_path / "out" / JOURNALS, time.monotonic() + PATIENCE)
+    _worker_at_work(running, tmp_path / "out" / JOURNALS)
     running.terminate()
     _, told = running.communicate(timeout=PATIENCE)
     assert running.returncode == 143
