@@ -12,6 +12,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from sharpkd.config import ConfigError, check, check_targets, compose, instantiate
+from sharpkd.config.check import trusted_packages
 from sharpkd.config.trust import KINDS, located
 
 NOT_NAMEABLE = [
@@ -192,3 +193,10 @@ def test_yaml_of_ones_own_is_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyP
         check_targets(OmegaConf.create({"degradation": compose("train", named).degradation}))
     own = compose("train", ["degradation=own"], folders=[tmp_path / "conf"])
     check_targets(OmegaConf.create({"degradation": own.degradation}))
+
+
+def test_packages_are_trusted_in_a_resolved_configuration_too() -> None:
+    """A command's configuration is read-only."""
+    config = compose("train", ["runtime.trusted_packages=[mine]"])
+    assert OmegaConf.is_readonly(config)
+    assert trusted_packages(config) == ["mine"]
