@@ -20,8 +20,6 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sharpkd.config import check, compose
-
 Train = Callable[..., Path]
 TERMS = (
     "train/loss",
@@ -95,12 +93,6 @@ def _all_end_well(commands: Sequence[tuple[list[str], dict[str, str]]], folder: 
             log.close()
 
 
-def _alone(train_here: Train, *overrides: str) -> Path:
-    """Train in this process, checked first as the command does: that lets the settings name the callback."""
-    check(compose("train", list(overrides)))
-    return train_here("one", *overrides)
-
-
 def _train(folder: Path, *overrides: str) -> list[str]:
     return ["-m", "sharpkd.train", *overrides, f"paths.output_root={folder}", "run=hosts"]
 
@@ -170,7 +162,7 @@ def test_two_hosts_train_as_one_process_does(
     """Twenty SGD steps on the same global batches; who sends what; and validation on 5 images by 2 ranks."""
     settings = [*common, "optimizer=sgd", "trainer.max_steps=20", "trainer.val_check_interval=10"]
     single, ranks = tmp_path / "single", tmp_path / "ranks"
-    one = _alone(train_here, *settings, "trainer=cpu", f"data.batch_size={GLOBAL_BATCH}", probe(single))
+    one = train_here("one", *settings, "trainer=cpu", f"data.batch_size={GLOBAL_BATCH}", probe(single))
     _by_torchrun(tmp_path, 1, *settings, f"data.batch_size={GLOBAL_BATCH // 2}", probe(ranks))
     two = tmp_path / "distill" / "hosts"
     assert len(_rows(two, "train/loss")) == 20
@@ -198,7 +190,7 @@ def test_slurm_tasks_give_adam_the_same_first_gradients(
 ) -> None:
     settings = [*common, "optimizer=adam", "trainer.max_steps=1", "trainer.val_check_interval=1"]
     single, ranks = tmp_path / "single", tmp_path / "ranks"
-    one = _alone(train_here, *settings, "trainer=cpu", f"data.batch_size={GLOBAL_BATCH}", probe(single))
+    one = train_here("one", *settings, "trainer=cpu", f"data.batch_size={GLOBAL_BATCH}", probe(single))
     _by_slurm(tmp_path, *settings, f"data.batch_size={GLOBAL_BATCH // 2}", probe(ranks))
     for rank in range(2):
         difference = _largest_difference(_held(ranks, rank, "first"), _held(single, 0, "first"))
@@ -217,7 +209,7 @@ def test_four_ranks_with_accumulated_gradients(
     settings = [*common, "optimizer=sgd", "trainer.max_steps=20", "data.crops_per_image=10"]
     single, ranks = tmp_path / "single", tmp_path / "ranks"
     whole = ["trainer=cpu", "data.batch_size=16", "trainer.val_check_interval=4"]
-    one = _alone(train_here, *settings, *whole, probe(single))
+    one = train_here("one", *settings, *whole, probe(single))
     parts = ["data.batch_size=2", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=8"]
     _by_torchrun(tmp_path, 2, *settings, *parts, probe(ranks))
     weights = _held(single, 0, "weights")
