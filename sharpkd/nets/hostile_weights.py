@@ -62,6 +62,8 @@ def reason_to_refuse(path: Path) -> str | None:
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
+            if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+                return "a TorchScript archive, which holds code"
             total, size = sum(entry.file_size for entry in entries), path.stat().st_size
             if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries) or total > size:
                 return f"an archive of {size:,} bytes that unpacks to {total:,}, which torch never writes"

@@ -209,7 +209,7 @@ def test_nets_behind_filters_keep_those_in_float(tmp_path: Path) -> None:
     with torch.inference_mode():
         expected = net(image, torch.tensor([[1.2, 0.5]])).numpy()
     for one in files:
-        assert np.abs(run(one.path, image.numpy()) - expected).max() < 0.1
+        assert np.abs(run(one.path, image.numpy()) - expected).max() < 0.15
     info = OnnxEngine(files[0].path).info
     assert info.net == "sharpkd.nets.filtered_student.FilteredStudent"
     assert info.args == net.fold(torch.tensor([1.2, 0.5])).arguments()

@@ -30,7 +30,7 @@ def shards(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_resume_auto_continues_with_the_samples_that_were_left(
     train_here: Train, tiny: list[str], shards: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """7 steps an epoch; the power goes in the 7th, and the last checkpoint is of the 5th."""
+    """7 steps an epoch; the power goes in the 7th, behind the validation that the 6th is saved before."""
     kept = [item for item in tiny if not item.startswith(("data=", "data.train_dir=", "data.val_fraction="))]
     overrides = [*kept, "data=shards", f"data.train_dir={shards}", "data.shuffle_buffer=16"]
     overrides += ["experiment=scratch", "trainer.max_steps=12", "trainer.val_check_interval=6"]
@@ -50,13 +50,13 @@ def test_resume_auto_continues_with_the_samples_that_were_left(
     with pytest.raises(RuntimeError, match="the power went"):
         train_here("again", *overrides)
     checkpoint = read_lightning(whole.with_name("again") / "checkpoints" / "last.ckpt")
-    assert (checkpoint["global_step"], checkpoint["epoch"]) == (5, 0)
+    assert (checkpoint["global_step"], checkpoint["epoch"]) == (6, 0)
     now = "resumed"
     again = train_here("again", *overrides, "data.workers=1", "resume=auto")
 
     assert len(seen["whole"]) == 12
     assert seen["broken"] == seen["whole"][:6]
-    assert seen["resumed"] == seen["whole"][5:]
+    assert seen["resumed"] == seen["whole"][6:]
     expected, found = (load_file(folder / "net.safetensors") for folder in (whole, again))
     assert expected.keys() == found.keys()
     assert all(expected[key].equal(found[key]) for key in expected)

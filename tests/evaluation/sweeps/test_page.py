@@ -53,7 +53,7 @@ if CHROMIUM:
             page.click("tbody tr:first-child td:first-child")
             assert page.locator("tr.chosen").count() == 1
             assert page.locator("#pictures img").count() == 2
-            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            page.wait_for_function("[...document.images].every(image => image.naturalWidth > 0)")
             assert page.evaluate("document.documentElement.scrollWidth") == 390
             dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
             page.emulate_media(color_scheme="light")
