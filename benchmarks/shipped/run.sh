@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Trains the students that come with the package (fast, balanced, quality; or those that are named), and measures them
 # on SharpBench's quick selection, blind. Needs SHARPKD_DATA (train/photos, Set5, Set14 and Kodak24 in eval/) and
-# SHARPKD_WEIGHTS (squeezenet1_1.pth). About two and a half hours on one core, most of it `quality`; call it again after an interruption.
+# SHARPKD_WEIGHTS (squeezenet1_1.pth). Some hours on one core, most of it `quality`; call it again after an interruption.
 # Then `python benchmarks/shipped/collect.py` copies the weights to sharpkd/weights and the small results here.
 set -euo pipefail
 : "${SHARPKD_DATA:?names the folder with train/ and eval/}" "${SHARPKD_WEIGHTS:?names the folder with squeezenet1_1.pth}"

@@ -1,6 +1,6 @@
 """Luma of 8 bits under OpenVINO, as video has it: filters and convolutions in one graph, on cells.
 
-On the planes of a picture a filter sees one channel, in fp32, and half of a frame's time goes into moving
+On the planes of a picture a filter sees one channel, in fp32, and much of a frame's time goes into moving
 numbers between layouts. On cells it is one more convolution of r·r channels, which a CPU that computes in
 bfloat16 does twice as fast, and whole numbers up to 255 have no more than its 8 significant bits: they are
 not rounded. Of a frame nothing is copied but the cells themselves, once on either side.

@@ -70,8 +70,9 @@ def wiener_filters(sigma: Tensor, ratio: Tensor, taps: int) -> Tensor:
 
     which without the limit to so few taps is K = G / (G² + n / S), the Wiener filter (Wiener 1949; Gonzalez &
     Woods, Digital Image Processing, 5.8). With it, it solves the normal equations of a finite impulse
-    response. Where the blur is strong, what is cut from a large kernel is not small: 13 taps found like this
-    restore about as much as 41 that are cut from the filter without a limit.
+    response. Where the blur is strong, what is cut from a large kernel is not small: 15 taps found like this
+    restore within half a decibel of what 41 do, and at least half a decibel more than 15 that are cut out
+    (a test holds it).
 
     Args:
         sigma: ``(N,)`` pixels.
