@@ -53,6 +53,9 @@ if CHROMIUM:
             page.click("tbody tr:first-child td:first-child")
             assert page.locator("tr.chosen").count() == 1
             assert page.locator("#pictures img").count() == 2
+            # they load as they come into sight
+            for picture in page.locator("#pictures img").all():
+                picture.scroll_into_view_if_needed()
             page.wait_for_function("[...document.images].every(image => image.naturalWidth > 0)")
             assert page.evaluate("document.documentElement.scrollWidth") == 390
             dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
