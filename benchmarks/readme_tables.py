@@ -83,12 +83,15 @@ def replace_between(text: str, name: str, content: str) -> str:
 
 
 def data_speed_table(figures: dict[str, Any]) -> str:
-    """Crops a second with and without the cache as Markdown."""
-    lines = ["| workers | cached, crops/s | PNG decoded, crops/s | times faster |"]
-    lines.append("| ---: | ---: | ---: | ---: |")
+    """Crops a second from the cache, from shards and from files as Markdown."""
+    lines = [
+        "| workers | cached, crops/s | PNG decoded, crops/s | times faster | shards, crops/s | of PNG tiles |"
+    ]
+    lines.append("| ---: | ---: | ---: | ---: | ---: | ---: |")
     for row in figures["crops_per_second"]:
         lines.append(
-            f"| {row['workers']} | {row['cached']:.0f} | {row['decoded']:.1f} | {row['times_faster']:.0f} |"
+            f"| {row['workers']} | {row['cached']:.0f} | {row['decoded']:.1f} | {row['times_faster']:.0f} "
+            f"| {row['shards']:.0f} | {row['shards_of_tiles']:.0f} |"
         )
     return "\n".join(lines)
 
@@ -226,21 +229,26 @@ def aware_table(found: dict[str, Any]) -> str:
 
 
 def engine_speed_table(rows: list[dict[str, Any]]) -> str:
-    """Milliseconds a frame under OpenVINO in its fastest precision, by size, as Markdown."""
-    fastest = next(row["precision"] for row in rows if row["engine"] == "openvino")
+    """Milliseconds a frame under OpenVINO in its usual precision and in int8, by size, as Markdown."""
+    usual = next(row["precision"] for row in rows if row["engine"] == "openvino")
     sizes = list(dict.fromkeys(row["size"] for row in rows))
-    kept = [row for row in rows if row["engine"] == "opencv" or row["precision"] == fastest]
+    kept = [row for row in rows if row["engine"] == "opencv" or row["precision"] in (usual, "int8")]
     header = [f"{size.replace('x', '×')}, ms" for size in sizes]
     header += [f"frames/s at {sizes[-1].replace('x', '×')}", "times faster than the CNN there"]
     lines = ["| | " + " | ".join(header) + " |", "| --- |" + " ---: |" * len(header)]
-    for model, pixels in dict.fromkeys((row["model"], row["pixels"]) for row in kept):
-        by_size = {row["size"]: row for row in kept if (row["model"], row["pixels"]) == (model, pixels)}
+    for kind in dict.fromkeys(map(_kind, kept)):
+        by_size = {row["size"]: row for row in kept if _kind(row) == kind}
         cells = [f"{ms:.1f}" if (ms := by_size[size]["ms"]) < 100 else f"{ms:,.0f}" for size in sizes]
         last = by_size[sizes[-1]]
         ratio = last["vs_enhanced_cnn"]
         cells += [f"{last['frames_per_second']:.3g}", "" if ratio is None else f"{ratio:.3g}"]
-        lines.append(f"| `{model}`, {pixels} | " + " | ".join(cells) + " |")
+        model, pixels, precision = kind
+        lines.append(f"| `{model}`, {pixels}, {precision} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _kind(row: dict[str, Any]) -> tuple[str, str, str]:
+    return row["model"], row["pixels"], row["precision"]
 
 
 def _each(values: dict[str, float], keys: list[str]) -> list[str]:

@@ -1,8 +1,9 @@
 """What a step, a crop and a picture cost, by batch size, workers, ranks and size: for docs/scaling.md.
 
-``python benchmarks/scaling/scaling.py`` (some minutes on two cores) writes scaling.csv and scaling.png beside
-this file. Times are seconds of processors in all threads and processes (``cpu``), which other work on the
-machine changes little, and of the clock (``wall``), which it does: medians over a few repeats.
+``OPENBLAS_NUM_THREADS=1 python benchmarks/scaling/scaling.py`` (some minutes on two cores; one thread of BLAS
+is what the command has) writes scaling.csv and scaling.png beside this file. Times are seconds of processors
+in all threads and processes (``cpu``), which other work on the machine changes little, and of the clock
+(``wall``), which it does: medians over a few repeats.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -273,6 +274,8 @@ def models() -> None:
 
 def main() -> None:
     """Run the command line (the `sharpkd` script)."""
+    # NumPy's matrices are small here: OpenBLAS's further threads would only wait, and burn a core each
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     try:
         app()
     except KeyboardInterrupt:

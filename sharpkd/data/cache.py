@@ -15,26 +15,23 @@ import json
 import logging
 import os
 import time
-from collections.abc import Collection, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Collection, Sequence
 from copy import copy
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from sharpkd.data.benchmark_guard import pixel_hash
 from sharpkd.data.images import UnreadableImage, read_image
+from sharpkd.data.parallel import each_once
 from sharpkd.functional.file_lock import locked
 
 log = logging.getLogger(__name__)
 
 # Every mapping holds a file descriptor, of which a process often has only 1024.
 OPEN_MAPPINGS = 256
-SECONDS_BEFORE_PROGRESS = 1.0
 
 
 @dataclass(frozen=True)
@@ -152,7 +149,8 @@ class ImageCache:
         self.cache_dir.mkdir(parents=True, exist_ok=True)
         with locked(self.cache_dir / "lock"):
             missing = [path for path in dict.fromkeys(files) if _load_record(self.cache_dir, path) is None]
-            built = dict(_decode_all(missing, self.cache_dir))
+            decoded = each_once(lambda path: _decode(path, self.cache_dir), missing, "Decoding images once")
+            built = dict(zip(missing, decoded, strict=True))
         loaded = (built.get(path) or _load_record(self.cache_dir, path) for path in files)
         return [record or _decode(path, self.cache_dir) for path, record in zip(files, loaded, strict=True)]
 
@@ -173,25 +171,6 @@ def _load_record(cache_dir: Path, path: Path) -> _Record | None:
     if not record.error and not _entry(cache_dir, path, ".npy").exists():
         return None
     return record
-
-
-def _decode_all(files: Sequence[Path], cache_dir: Path) -> Iterator[tuple[Path, _Record]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True))
-    task = progress.add_task("Decoding images once", total=len(files))
-    began = time.monotonic()
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        try:
-            records = pool.map(lambda path: _decode(path, cache_dir), files)
-            for path, record in zip(files, records, strict=True):
-                if not progress.live.is_started and time.monotonic() - began > SECONDS_BEFORE_PROGRESS:
-                    progress.start()
-                progress.advance(task)
-                yield path, record
-        finally:
-            pool.shutdown(cancel_futures=True)
-            if progress.live.is_started:
-                progress.stop()
 
 
 def _decode(path: Path, cache_dir: Path) -> _Record:

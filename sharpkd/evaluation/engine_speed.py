@@ -83,6 +83,8 @@ class EngineSpeed:
         engines: of "openvino", "onnxruntime" and "torch".
         sizes: (height, width) in pixels.
         repeats: timed frames, after two that are not.
+        least_seconds: more frames are timed until these have passed, so that a moment's other work on the
+            machine does not decide the median.
         seconds: fewer frames are timed once these have passed, but at least three.
         cnn: time the large CNN too, which takes most of the time.
         photograph: (height, width) of what is sharpened once, with measuring and compiling, under the first
@@ -100,6 +102,7 @@ class EngineSpeed:
         engines: Sequence[EngineName] = ENGINES,
         sizes: Sequence[Sequence[int]] = SIZES,
         repeats: int = 30,
+        least_seconds: float = 3.0,
         seconds: float = 20.0,
         cnn: bool = True,
         photograph: Sequence[int] | None = PHOTOGRAPH,
@@ -114,9 +117,11 @@ class EngineSpeed:
             raise ValueError(
                 f"repeats and seconds must be above 0, got repeats={repeats}, seconds={seconds:g}"
             )
+        if least_seconds < 0:
+            raise ValueError(f"least_seconds must be at least 0, got {least_seconds:g}")
         self.models, self.engines, self.threads, self.cnn = list(models), list(engines), threads, cnn
         self.sizes = sorted((int(height), int(width)) for height, width in sizes)
-        self.repeats, self.seconds = repeats, seconds
+        self.repeats, self.least_seconds, self.seconds = repeats, least_seconds, seconds
         self.photograph = None if photograph is None else (int(photograph[0]), int(photograph[1]))
 
     def run(self, folder: Path) -> float:
@@ -205,7 +210,7 @@ class EngineSpeed:
         first = time.perf_counter() - began
         restore(frame)
         times: list[float] = []
-        while len(times) < self.repeats and (len(times) < LEAST_REPEATS or sum(times) < self.seconds):
+        while not self._enough(len(times), sum(times)):
             began = time.perf_counter()
             restore(frame)
             times.append(time.perf_counter() - began)
@@ -218,6 +223,11 @@ class EngineSpeed:
             repeats=len(times),
             first_ms=round(1000 * first, 1),
         )
+
+    def _enough(self, frames: int, seconds: float) -> bool:
+        if seconds >= self.seconds:
+            return frames >= LEAST_REPEATS
+        return frames >= self.repeats and seconds >= self.least_seconds
 
 
 def precisions_of(engine: EngineName) -> list[PrecisionName]:

@@ -36,6 +36,13 @@ NATIVE = {".onnx": "onnxruntime", ".xml": "openvino"}
 """The engine of exported files; all others but students run under torch."""
 SUFFIXES = (".onnx", ".xml", ".safetensors", ".ckpt")
 
+MACS_ONCE = 4e9
+"""Up to so many multiply-accumulates in all, ONNX Runtime in one thread is done before OpenVINO has compiled.
+
+On two cores, from the pixels to the result, `fast` takes 22 ms in place of 105 for 320x240 (0.2e9), and 179
+in place of 203 for 1280x960 (3.7e9): ``python benchmarks/inference/once.py``.
+"""
+
 HOW_TO_GET_A_MODEL = (
     "name fast, balanced or quality, or train one with `python -m sharpkd.train experiment=quickstart` and "
     "use its net.safetensors, or a file written by `python -m sharpkd.export`"
@@ -75,7 +82,8 @@ def open_engine(
     Args:
         model: an ``.onnx``, ``.xml``, ``.safetensors`` or ``.ckpt`` file.
         engine: "auto" is OpenVINO for students where it is installed, else ONNX Runtime; for all others what
-            can run them.
+            can run them. If the precision is "auto" too, a small picture by itself (`MACS_ONCE`) goes through
+            ONNX Runtime, which begins sooner.
         threads: CPU threads; None leaves the choice to the engine (torch keeps its global setting).
         precision: "auto" is what this CPU computes fastest in under OpenVINO, bf16 or fp16 where it has
             them, for pictures of 8 bits; pictures of more bits, ``.xml`` files and the other engines are
@@ -96,7 +104,8 @@ def open_engine(
     if file is not None and can_run(file):
         chosen = engine if engine != "auto" else "openvino" if find_spec("openvino") else "onnxruntime"
         if chosen != "torch":
-            return StudentEngine(path, chosen, threads, precision)
+            may_choose = engine == "auto" and precision == "auto"
+            return StudentEngine(path, chosen, threads, precision, may_choose)
         _only_fp32("torch", precision)
         return TorchEngine(path)
     native = NATIVE.get(suffix, "torch")
@@ -139,6 +148,7 @@ class StudentEngine:
     Args:
         path: a ``.safetensors`` file of a net of `sharpkd.inference.student.KNOWN`.
         name, threads, precision: see `open_engine`.
+        may_choose: whether small pictures may go through ONNX Runtime.
 
     Raises:
         ModelError: see `open_engine`.
@@ -150,9 +160,10 @@ class StudentEngine:
         name: Literal["openvino", "onnxruntime"] = "openvino",
         threads: int | None = None,
         precision: PrecisionName = "auto",
+        may_choose: bool = False,
     ) -> None:
         self.name: str = name
-        self._student, self._threads = Student.read(path), threads
+        self._student, self._threads, self._may_choose = Student.read(path), threads, may_choose
         if name == "onnxruntime":
             _only_fp32(name, precision)
             able = ["fp32"]
@@ -181,6 +192,8 @@ class StudentEngine:
         layers = self._student.fold(task.condition).for_pixels(task.pixels, task.strength)
         if self.name == "onnxruntime":
             return onnx_student.compile_student(layers, task.pixels, self._threads)
+        if self._may_choose and 0 < task.pixels_once * layers.macs_per_pixel <= MACS_ONCE:
+            return onnx_student.compile_student(layers, task.pixels, threads=1)
         # bf16 has 8 significant bits: more of a picture's would be lost before the net has seen them.
         deep = self._asked == "auto" and task.pixels.bits > 8
         precision = "fp32" if deep else self.precision

@@ -189,6 +189,8 @@ def _packing(kind: str, encoding: Encoding, quality: int | None, mode: str) -> d
         return {"lossless": True, "exact": True, "quality": 75}
     if kind == "AVIF" and quality is None:
         return {"quality": DEFAULT_QUALITY, "subsampling": "4:4:4"}
+    if kind == "PNG":
+        return {"compress_level": png.LEVEL}
     if kind in WITH_QUALITY:
         return {"quality": DEFAULT_QUALITY if quality is None else quality}
     return {}

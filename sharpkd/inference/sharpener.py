@@ -165,7 +165,9 @@ class Sharpener:
             image: ``(H, W, 3)`` RGB or ``(H, W)`` grey array, uint8 or uint16, or a PIL RGB or L image.
             strength: 0 keeps the image, 1 is the net's output, in between mixes, up to 2 exaggerates.
             sigma: the blur in pixels, where it is known better than by measuring; nothing is taken off it.
-            estimate: what `measure` gave, of this image or of the scene that it is from; None measures.
+            estimate: what `measure` gave, of this image or of the scene that it is from; None measures. A
+                small image that is told neither goes through ONNX Runtime, which may differ by one level
+                (`sharpkd.inference.engine.MACS_ONCE`).
 
         Raises:
             ValueError: another shape, dtype or mode, a strength outside [0, 2], a sigma below 0, or a sigma
@@ -193,12 +195,15 @@ class Sharpener:
         sigma: float | None = None,
         estimate: Estimate | None = None,
     ) -> Picture:
-        """A sharpened copy; alpha (resized where the net enlarges) and metadata stay."""
+        """A sharpened copy; alpha (resized where the net enlarges) and metadata stay.
+
+        A small picture goes through ONNX Runtime, whatever is told of it.
+        """
         if picture.grey:
-            grey = self._any_array(picture.pixels[..., 0], strength, sigma, estimate, on_tile)
+            grey = self._any_array(picture.pixels[..., 0], strength, sigma, estimate, on_tile, once=True)
             pixels = np.repeat(grey[..., None], 3, axis=2)
         else:
-            pixels = self.pixels(picture.pixels, strength, on_tile, sigma, estimate)
+            pixels = self._any_array(picture.pixels, strength, sigma, estimate, on_tile, once=True)
         alpha = picture.alpha
         if alpha is not None and self.info.scale != 1:
             alpha = np.array(Image.fromarray(alpha).resize(pixels.shape[1::-1], Image.Resampling.BICUBIC))
@@ -213,8 +218,7 @@ class Sharpener:
         estimate: Estimate | None = None,
     ) -> NDArray[Any]:
         """``(H, W, 3)`` uint8 or uint16 RGB -> the same dtype, each side times the net's scale."""
-        _check(pixels, 3)
-        return self._run(pixels, PixelFormat(3, _bits(pixels)), strength, sigma, estimate, on_tile)
+        return self._colours(pixels, strength, sigma, estimate, on_tile)
 
     def plane(
         self,
@@ -251,14 +255,29 @@ class Sharpener:
         sigma: float | None,
         estimate: Estimate | None,
         on_tile: OnTile | None = None,
+        once: bool = False,
     ) -> NDArray[Any]:
         if image.ndim != 2:
-            return self.pixels(image, strength, on_tile, sigma, estimate)
+            return self._colours(image, strength, sigma, estimate, on_tile, once)
         if self._engine.luma_only and 0 not in image.shape:
             pixels, form = _as_plane(image, None, False)
-            return self._run(pixels, form, strength, sigma, estimate, on_tile)[..., 0]
-        colour = self.pixels(np.repeat(image[..., None], 3, axis=2), strength, on_tile, sigma, estimate)
+            return self._run(pixels, form, strength, sigma, estimate, on_tile, once)[..., 0]
+        colour = self._colours(
+            np.repeat(image[..., None], 3, axis=2), strength, sigma, estimate, on_tile, once
+        )
         return np.rint(colour.mean(axis=2)).astype(colour.dtype)
+
+    def _colours(
+        self,
+        pixels: NDArray[Any],
+        strength: float,
+        sigma: float | None,
+        estimate: Estimate | None,
+        on_tile: OnTile | None = None,
+        once: bool = False,
+    ) -> NDArray[Any]:
+        _check(pixels, 3)
+        return self._run(pixels, PixelFormat(3, _bits(pixels)), strength, sigma, estimate, on_tile, once)
 
     def _run(
         self,
@@ -268,6 +287,7 @@ class Sharpener:
         sigma: float | None,
         estimate: Estimate | None,
         on_tile: OnTile | None = None,
+        once: bool = False,
     ) -> NDArray[Any]:
         if not 0 <= strength <= MAX_STRENGTH:
             raise ValueError(f"strength must be in [0, {MAX_STRENGTH:g}], got {strength}")
@@ -276,8 +296,11 @@ class Sharpener:
                 f"strength must be 1 for a net that enlarges (x{self.info.scale}), got {strength}"
             )
         condition = self._condition(pixels, form, sigma, estimate)
+        # what is measured here is of this picture alone; what is told may be told again, as of a scene
+        once = once or (self.is_aware and sigma is None and estimate is None)
+        pixels_once = pixels.shape[0] * pixels.shape[1] if once else 0
         return run_tiled(
-            self._prepare(Task(form, condition, float(strength))),
+            self._prepare(Task(form, condition, float(strength), pixels_once)),
             pixels,
             tile=self.tile,
             halo=self._halo,

@@ -107,6 +107,14 @@ class Layers:
     filter_chroma: bool = False
     details: Details | None = None
 
+    @property
+    def macs_per_pixel(self) -> float:
+        """Multiply-accumulates for each pixel; filters count once `for_pixels` has made them."""
+        numbers = sum(weight.size for weight in self.weights)
+        if self.details is not None:
+            numbers += self.details.size
+        return numbers / self.unshuffle**2
+
     def for_pixels(self, pixels: PixelFormat, strength: float = 1.0) -> Layers:
         """The layers that take integers less ``black`` and give what is to be added to the integers.
 

@@ -21,11 +21,14 @@ class Task:
         pixels: what the picture's numbers mean.
         condition: what was done to it, sigma first; blind nets do not look at it.
         strength: 0 keeps the picture, 1 is the net's output, above exaggerates.
+        pixels_once: how many pixels will be sharpened in all; 0 where it may be very many, as of a scene. An
+            engine that takes long to begin is not worth it for a few.
     """
 
     pixels: PixelFormat
     condition: tuple[float, ...] = ()
     strength: float = 1.0
+    pixels_once: int = 0
 
 
 def on_floats(run: Callable[[NDArray[np.float32]], NDArray[np.float32]], task: Task) -> Run:

@@ -52,6 +52,12 @@ class Details:
         return colours + (0 if self.luma is None else len(self.luma))
 
     @property
+    def size(self) -> int:
+        """Multiply-accumulates for each cell."""
+        colours = 0 if self.colours is None else 3 * self.colours.size
+        return colours + (0 if self.luma is None else self.luma.size)
+
+    @property
     def adds_all(self) -> bool:
         """Whether every channel is added in its place, so that none has to be picked out."""
         return np.array_equal(self.added, np.arange(self.channels))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 HEAVY = (
     *("torch", "pytorch_lightning", "hydra", "omegaconf", "torchvision", "wandb", "matplotlib"),
@@ -39,3 +42,15 @@ def test_sharpening_with_onnx_imports_nothing_heavy(photo: Path, student_onnx: P
     assert found.issuperset(NEEDED_FOR_PICTURES)
     assert not found & set(HEAVY)
     assert len(found) < 1000, len(found)
+
+
+@pytest.mark.parametrize(("given", "found"), [(None, "1"), ("3", "3")])
+def test_numpy_gets_one_thread_unless_it_was_given_more(given: str | None, found: str, photo: Path) -> None:
+    # OpenBLAS reads it when NumPy is imported, which `main` does not do before
+    script = MAIN.replace("' '.join(sorted(sys.modules))", "os.environ['OPENBLAS_NUM_THREADS']")
+    environment = {name: value for name, value in os.environ.items() if name != "OPENBLAS_NUM_THREADS"}
+    if given is not None:
+        environment["OPENBLAS_NUM_THREADS"] = given
+    command = [sys.executable, "-c", f"import os\n{script}", "info", str(photo)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == found

@@ -42,7 +42,7 @@ def test_every_engine_is_timed_end_to_end_and_pictured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     benchmark: Benchmark = EngineSpeed(
-        ["fast", "quality"], sizes=[[24, 40]], repeats=2, photograph=[30, 50], threads=1
+        ["fast", "quality"], sizes=[[24, 40]], repeats=2, least_seconds=0, photograph=[30, 50], threads=1
     )
     fastest = benchmark.run(tmp_path)
     figures = json.loads((tmp_path / "speed.json").read_text())
@@ -96,6 +96,7 @@ def test_the_large_cnn_is_one_net_under_every_engine(tmp_path: Path) -> None:
         ({"models": []}, "models, engines and sizes in pixels are needed, got [], "),
         ({"sizes": [[0, 9]]}, "and [[0, 9]]"),
         ({"repeats": 0}, "repeats and seconds must be above 0, got repeats=0, seconds=20"),
+        ({"least_seconds": -1}, "least_seconds must be at least 0, got -1"),
         ({"seconds": 0}, "repeats and seconds must be above 0, got repeats=30, seconds=0"),
     ],
 )

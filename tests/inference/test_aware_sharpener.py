@@ -21,6 +21,8 @@ from PIL import Image
 
 from sharpkd.checkpoint import load_estimator, load_net, save_weights
 from sharpkd.estimation.estimator import BlurEstimator
+from sharpkd.inference import engine as engines
+from sharpkd.inference import onnx_student, openvino_student
 from sharpkd.inference import sharpener as module
 from sharpkd.inference.engine import EngineName
 from sharpkd.inference.errors import ModelError
@@ -81,23 +83,59 @@ def test_caution_takes_standard_deviations_off(
     estimate = Sharpener(aware_checkpoint).measure(blurred)
     low = max(0.0, estimate.sigma - 1.5 * float(estimate.uncertainty[0]))
     assert estimate.sigma > low > 0
-    plain = Sharpener(aware_checkpoint, threads=1)
+    plain = Sharpener(aware_checkpoint, "openvino", threads=1)
     expected = plain(blurred, sigma=low)
     assert (expected != plain(blurred)).any()
-    np.testing.assert_array_equal(Sharpener(aware_checkpoint, cautious=1.5)(blurred), expected)
+    careful = Sharpener(aware_checkpoint, "openvino", cautious=1.5)
+    np.testing.assert_array_equal(careful(blurred), expected)
     # What is known is not taken off.
-    np.testing.assert_array_equal(Sharpener(aware_checkpoint, cautious=9)(blurred, sigma=low), expected)
+    np.testing.assert_array_equal(careful(blurred, sigma=low), expected)
     path = tmp_path / "careful.safetensors"
     shape = {"unshuffle": 4, "width": 16, "depth": 3, "luma_only": True}
     save_aware(path, [4.0, 5.0], {"cautious": "1.5"}, **shape)
     assert Sharpener(path).cautious == 1.5
-    np.testing.assert_array_equal(Sharpener(path)(blurred), expected)
-    np.testing.assert_array_equal(Sharpener(path, cautious=0)(blurred), plain(blurred))
+    np.testing.assert_array_equal(Sharpener(path, "openvino")(blurred), expected)
+    np.testing.assert_array_equal(Sharpener(path, "openvino", cautious=0)(blurred), plain(blurred))
     save_aware(path, [4.0, 5.0], {"cautious": "very"}, **shape)
     with pytest.raises(ModelError, match="its metadata says cautious='very', expected a number"):
         Sharpener(path)
     with pytest.raises(ValueError, match=r"cautious must be at least 0 \(standard deviations\), got -1"):
         Sharpener(aware_checkpoint, cautious=-1)
+
+
+def test_a_small_picture_by_itself_does_not_wait_for_openvino(
+    blurred: Pixels, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[tuple[str, int | None]] = []
+    for name, compiler in (("onnxruntime", onnx_student), ("openvino", openvino_student)):
+        compiled = compiler.compile_student
+
+        def noted(*given: Any, name: str = name, compiled: Any = compiled, **named: Any) -> Any:
+            used.append((name, named.get("threads")))
+            return compiled(*given, **named)
+
+        monkeypatch.setattr(compiler, "compile_student", noted)
+
+    def engine_of(run: Callable[[], Any]) -> tuple[str, int | None]:
+        used.clear()
+        run()
+        (one,) = used
+        return one
+
+    auto, sooner, later = Sharpener("fast"), ("onnxruntime", 1), ("openvino", None)
+    told = auto.measure(blurred)
+    assert engine_of(lambda: auto(blurred)) == sooner
+    assert engine_of(lambda: auto(blurred[..., 0].copy())) == sooner
+    assert engine_of(lambda: Sharpener("fast").picture(Picture(blurred), estimate=told)) == sooner
+    # what is told may be a scene's, and what is asked for is given
+    assert engine_of(lambda: auto(blurred, estimate=told)) == later
+    assert engine_of(lambda: auto(blurred, sigma=1.0)) == later
+    assert engine_of(lambda: Sharpener("fast", "openvino")(blurred)) == later
+    assert engine_of(lambda: Sharpener("fast", precision="fp32")(blurred)) == later
+    difference = auto(blurred).astype(int) - auto(blurred, estimate=told)
+    assert np.abs(difference).max() <= 1
+    monkeypatch.setattr(engines, "MACS_ONCE", 2992 * blurred[..., 0].size - 1)
+    assert engine_of(lambda: Sharpener("fast")(blurred)) == later
 
 
 def test_four_conditions(tmp_path: Path, save_aware: SaveAware, blurred: Pixels) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import skimage.data
 import tifffile
 from numpy.typing import NDArray
 from PIL import Image
@@ -218,3 +219,12 @@ def test_wide_results_are_packed(name: str, tmp_path: Path) -> None:
     write_image(tmp_path / name, read_image(tmp_path / f"in_{name}"))
     assert (tmp_path / name).stat().st_size < pixels.nbytes / 20
     np.testing.assert_array_equal(read_picture(tmp_path / name).pixels, pixels)
+
+
+def test_png_is_packed_as_tightly_as_pillow_packs_it(tmp_path: Path) -> None:
+    photograph = skimage.data.astronaut()
+    _pillow(tmp_path / "pillow.png", Image.fromarray(photograph))
+    file = read_image(tmp_path / "pillow.png")
+    write_image(tmp_path / "ours.png", file)
+    sizes = [(tmp_path / name).stat().st_size for name in ("ours.png", "pillow.png")]
+    assert sizes[0] <= 1.02 * sizes[1]

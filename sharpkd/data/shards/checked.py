@@ -9,17 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 from sharpkd.data.benchmark_guard import refuse_benchmark_images, sharpbench_hashes
-from sharpkd.data.cache import SECONDS_BEFORE_PROGRESS, Skipped
+from sharpkd.data.cache import Skipped
+from sharpkd.data.parallel import each_once
 from sharpkd.data.shards.manifest import Shard, ShardError, write_atomically
 from sharpkd.data.shards.tar_file import DamagedShard, Record, samples_of
 from sharpkd.functional.file_lock import locked
@@ -69,8 +65,8 @@ def usable_shards(
         with locked(cache_dir / "shards.lock"):
             known = _load(place)
             missing = [shard for shard in shards if not _holds(folder, shard, known)]
-            for shard, finding in _check_all(folder, missing):
-                known[shard.name] = finding
+            findings = each_once(lambda shard: _check(folder, shard), missing, "Checking shards once")
+            known |= zip((shard.name for shard in missing), findings, strict=True)
             content = {name: asdict(finding) for name, finding in known.items()}
             write_atomically(place, json.dumps(content).encode())
     if train:
@@ -107,24 +103,6 @@ def _holds(folder: Path, shard: Shard, known: dict[str, _Finding]) -> bool:
         return False
     now = (stat.st_size, stat.st_mtime_ns, _entry(shard))
     return finding is not None and (finding.size, finding.modified_ns, finding.shard) == now
-
-
-def _check_all(folder: Path, shards: Sequence[Shard]) -> Iterator[tuple[Shard, _Finding]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    progress = Progress(*columns, console=Console(stderr=True))
-    task = progress.add_task("Checking shards once", total=len(shards))
-    began = time.monotonic()
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        try:
-            for shard, finding in zip(shards, pool.map(lambda s: _check(folder, s), shards), strict=True):
-                if not progress.live.is_started and time.monotonic() - began > SECONDS_BEFORE_PROGRESS:
-                    progress.start()
-                progress.advance(task)
-                yield shard, finding
-        finally:
-            pool.shutdown(cancel_futures=True)
-            if progress.live.is_started:
-                progress.stop()
 
 
 def _check(folder: Path, shard: Shard) -> _Finding:
