@@ -323,7 +323,8 @@ def _animation(path: Path, image: Image.Image, frames: int, stream: BinaryIO) ->
         if image.size != size:
             raise ImageFileError(path, f"has a frame that is larger than its {size[0]} x {size[1]} pixels")
         deep = any(";16" in str(tile.args) for tile in getattr(image, "tile", ()))
-        image.load()
+        with quiet():
+            image.load()
         durations.append(float(image.info.get("duration", 0)))
         shown.append(np.array(image.convert("RGBA")))
     image.seek(0)

@@ -4,19 +4,38 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-
-# Python's warning filters are one for all threads.
-_filters = threading.RLock()
 
 
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without Pillow's remarks on large images (`MAX_PIXELS` decides) and on damaged metadata.
+class _Quiet:
+    """Warnings ignored while at least one thread is inside.
 
-    One thread at a time: nothing that takes long belongs inside.
+    Filters belong to the process: were each thread to save and restore them, one could restore what another
+    had set, and later warnings would be lost for good.
     """
-    with _filters, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._filters = warnings.catch_warnings()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._filters = warnings.catch_warnings()
+                self._filters.__enter__()
+                warnings.simplefilter("ignore")
+            self._inside += 1
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._filters.__exit__(None, None, None)
+
+
+_QUIET = _Quiet()
+
+
+def quiet() -> _Quiet:
+    """Without Pillow's remarks on large images (`MAX_PIXELS` decides) and on damaged files, in all threads."""
+    return _QUIET
