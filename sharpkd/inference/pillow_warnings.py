@@ -37,5 +37,5 @@ _QUIET = _Quiet()
 
 
 def quiet() -> _Quiet:
-    """Without Pillow's remarks on large images (`MAX_PIXELS` decides) and on damaged files, in all threads."""
+    """Without Pillow's remarks on large images (`MAX_PIXELS` decides) and on damaged files."""
     return _QUIET
