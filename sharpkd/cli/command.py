@@ -247,11 +247,13 @@ def _input_rows(file: Path) -> dict[str, str]:
     from sharpkd.inference.errors import ModelError
     from sharpkd.inference.image_io import ImageFileError, read_image
     from sharpkd.inference.report import picture_rows
-    from sharpkd.inference.video.files import VideoError, is_video
-    from sharpkd.inference.video.report import video_rows
+    from sharpkd.inference.video.files import VideoError, check_installed, is_video
 
     try:
         if is_video(file):
+            check_installed(file)
+            from sharpkd.inference.video.report import video_rows
+
             return video_rows(file, AutoSharpener())
         return picture_rows(read_image(file), AutoSharpener())
     except (ImageFileError, VideoError, ModelError) as error:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 MADE_FOR = {
     "fast": "video: the least work a pixel, luma alone",
     "balanced": "photographs and smaller video: luma by the net, chroma by a filter",
-    "quality": "photographs: the most work a pixel, all channels",
+    "quality": "photographs: the most work a pixel; luma by the net, chroma by a filter",
 }
 """Name -> what it is for, fastest first."""
 

@@ -54,3 +54,53 @@ def test_numpy_gets_one_thread_unless_it_was_given_more(given: str | None, found
     command = [sys.executable, "-c", f"import os\n{script}", "info", str(photo)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == found
+
+
+BASE = (
+    "import importlib.util as util, sys\n"
+    "missing = sys.argv.pop().split(',')\n"
+    "sys.modules.update(dict.fromkeys(missing))\n"
+    "found = util.find_spec\n"
+    "util.find_spec = lambda name, *rest: None if name in missing else found(name, *rest)\n"
+    "from sharpkd.cli import main\n"
+    "main()\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "line"),
+    [
+        (["sharpen", "PHOTO", "-v"], 0, "photo.png -> photo_sharp.png"),
+        (["sharpen", "PHOTO", "--model", "fast", "--compare"], 0, ""),
+        (["info", "PHOTO"], 0, ""),
+        (["info", "clip.mp4"], 1, "clip.mp4: videos need PyAV: pip install 'sharpkd[video]'"),
+        (["sharpen", "clip.mp4"], 1, "clip.mp4: videos need PyAV: pip install 'sharpkd[video]'"),
+        (["models"], 0, ""),
+        (
+            ["info", "net.ckpt"],
+            1,
+            "net.ckpt needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file",
+        ),
+        (
+            ["sharpen", "PHOTO", "-o", "out", "--cluster", "ray"],
+            2,
+            "--cluster ray needs Ray on every machine",
+        ),
+    ],
+)
+def test_the_package_without_extras(
+    arguments: list[str], code: int, line: str, photo: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "clip.mp4").write_bytes(b"anything")
+    (tmp_path / "net.ckpt").write_bytes(b"anything")
+    here = tmp_path / "photo.png"
+    here.write_bytes(photo.read_bytes())
+    given = [here.name if argument == "PHOTO" else argument for argument in arguments]
+    missing = ",".join({*HEAVY, "av", "nncf", "ray", "onnx", "spandrel"} - {"safetensors"})
+    done = subprocess.run(
+        [sys.executable, "-c", BASE, *given, missing], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == code, done.stderr
+    assert done.stderr.startswith(line), done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.count("\n") <= 1

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from sharpkd.inference.automatic import AutoSharpener
 from sharpkd.inference.video.facts import facts_of
-from sharpkd.inference.video.files import check_installed
 
 ORDERS = {True: "interlaced", False: "progressive"}
 
@@ -19,9 +18,8 @@ def video_rows(path: Path, sharpener: AutoSharpener) -> dict[str, str]:
         sharpener: would choose.
 
     Raises:
-        VideoError: it cannot be read, or PyAV is not installed.
+        VideoError: it cannot be read.
     """
-    check_installed(path)
     facts = facts_of(path)
     span = "full" if facts.full_range else "limited"
     return {
