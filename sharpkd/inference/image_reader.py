@@ -235,6 +235,8 @@ def _decode(image: Image.Image) -> Picture:
         return _of_samples(values, False, False)
     grey = image.mode in GREY_MODES
     alpha, notes = None, []
+    if image.mode == "P" and image.palette is None:
+        raise ValueError("its colours are numbers of a palette that it does not have")
     if image.has_transparency_data or image.mode in ("RGBA", "LA", "PA", "RGBa", "La"):
         image = image.convert("LA" if grey else "RGBA")
         alpha = _array(image.getchannel("A"))

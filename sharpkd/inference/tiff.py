@@ -98,8 +98,12 @@ def folder_in(stream: BinaryIO, directory: ImageFileDirectory_v2, tag: int) -> d
 
 def _header(stream: BinaryIO) -> bytes:
     stream.seek(0)
-    header = stream.read(8)
-    return header + stream.read(8) if b"+" in header[2:4] else header
+    header, size = stream.read(8), 8
+    if b"+" in header[2:4]:
+        header, size = header + stream.read(8), 16
+    if len(header) < size:
+        raise ValueError("its header is cut short")
+    return header
 
 
 def _bytes_of(value: Any) -> Any:

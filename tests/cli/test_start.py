@@ -78,7 +78,7 @@ BASE = (
         (["models"], 0, ""),
         (
             ["info", "net.ckpt"],
-            1,
+            2,
             "net.ckpt needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file",
         ),
         (
