@@ -99,6 +99,8 @@ def folder_in(stream: BinaryIO, directory: ImageFileDirectory_v2, tag: int) -> d
 def _header(stream: BinaryIO) -> bytes:
     stream.seek(0)
     header, size = stream.read(8), 8
+    if header[:4] == b"MM\0+":
+        raise ValueError("a big-endian BigTIFF, which is not read")
     if b"+" in header[2:4]:
         header, size = header + stream.read(8), 16
     if len(header) < size:
