@@ -17,6 +17,7 @@ from sharpkd.inference.pillow_warnings import quiet
 
 MAX_PAGES = 10_000
 STRIP_BYTES = 1 << 20
+MOST_SAMPLES = 8
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 OFFSETS, ORIENTATION, SAMPLES, ROWS_PER_STRIP, COUNTS = 273, 274, 277, 278, 279
 X_RESOLUTION, Y_RESOLUTION, PLANAR, RESOLUTION_UNIT, PREDICTOR = 282, 283, 284, 296, 317
@@ -141,11 +142,14 @@ def read_wide(stream: BinaryIO, directory: ImageFileDirectory_v2) -> tuple[NDArr
         was multiplied into the others.
 
     Raises:
-        ValueError: float samples stored as differences, or damaged.
+        ValueError: float samples stored as differences, more samples than colours, alpha and some extra ones,
+            or damaged.
     """
+    samples = int(directory.get(SAMPLES, 1))
+    if samples > MOST_SAMPLES:
+        raise ValueError(f"{samples} samples a pixel; at most {MOST_SAMPLES} are read")
     stream.seek(0)
     data = stream.read()
-    samples = int(directory.get(SAMPLES, 1))
     colours = 3 if directory.get(PHOTOMETRIC) == RGB else 1
     predictor = directory.get(PREDICTOR, 1) if directory.get(COMPRESSION) in PREDICTED_COMPRESSIONS else 1
     if predictor not in (1, DIFFERENCES) or (predictor != 1 and several(directory, BITS, 1)[0] != 16):
@@ -265,7 +269,8 @@ def _new_directory(page: Page, notes: list[str]) -> ImageFileDirectory_v2:
                 if tag not in STRUCTURE:
                     _put(directory, tag, first.tagtype[tag], _bytes_of(first[tag]), notes)
             for tag in (EXIF_FOLDER, GPS_FOLDER):
-                folder = folder_in(block, first, tag)
+                found = folder_in(block, first, tag)
+                folder = {key: value for key, value in found.items() if key not in STRUCTURE}
                 if folder:
                     _put(directory, tag, LONG, folder, notes)
     for tag, (kind, value) in page.tags.items():

@@ -66,6 +66,8 @@ def _bad_files(folder: Path) -> dict[Path, str]:
     tifffile.imwrite(folder / "nan.tif", np.array([[0.5, np.nan]], np.float32))
     tifffile.imwrite(folder / "inf.tif", np.full((2, 2, 3), np.inf, np.float32), photometric="rgb")
     tifffile.imwrite(folder / "range.tif", np.array([[0.5, 7.0]], np.float32))
+    many = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [0] * 8}
+    tifffile.imwrite(folder / "many.tif", _random((4, 5, 9), np.uint16), **many)
     Image.fromarray(np.array([[-1, 5]], np.int32)).save(folder / "deep.tif")
     frames = [Image.fromarray(_random((16, 16, 3)) // (i + 1)) for i in range(3)]
     frames[0].save(folder / "moving.avif", save_all=True, append_images=frames[1:])
@@ -85,6 +87,7 @@ def _bad_files(folder: Path) -> dict[Path, str]:
         folder / "nan.tif": "cannot be decoded (float image with NaN or infinite pixels)",
         folder / "inf.tif": "cannot be decoded (float image with NaN or infinite pixels)",
         folder / "range.tif": "cannot be decoded (float values in [0.5, 7]; expected [0, 1])",
+        folder / "many.tif": "cannot be decoded (9 samples a pixel; at most 8 are read)",
         folder / "deep.tif": "cannot be decoded (32-bit image with values in [-1, 5]; expected 16 bits)",
         folder / "moving.avif": "has 3 frames; of AVIF files only single images are read",
         folder / "still.png": "has a still image beside its animation; that is not supported",
