@@ -66,7 +66,7 @@ def _bad_files(folder: Path) -> dict[Path, str]:
     tifffile.imwrite(folder / "nan.tif", np.array([[0.5, np.nan]], np.float32))
     tifffile.imwrite(folder / "inf.tif", np.full((2, 2, 3), np.inf, np.float32), photometric="rgb")
     tifffile.imwrite(folder / "range.tif", np.array([[0.5, 7.0]], np.float32))
-    many = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [0] * 8}
+    many: dict[str, Any] = {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": [0] * 8}
     tifffile.imwrite(folder / "many.tif", _random((4, 5, 9), np.uint16), **many)
     Image.fromarray(np.array([[-1, 5]], np.int32)).save(folder / "deep.tif")
     frames = [Image.fromarray(_random((16, 16, 3)) // (i + 1)) for i in range(3)]
