@@ -28,9 +28,9 @@ AUTO = "auto"
 SHARP, BLURRED = 0.3, 0.5
 """Pixels. Below the first nothing is done: in nine of ten sharp photographs of Kodak24 and BSD100 the
 estimator finds less. From the second on all is done; between them in proportion, so that nothing jumps."""
-LARGEST = {"quality": 16e6, "balanced": 64e6, "fast": float("inf")}
+LARGEST = {"quality": 26e6, "balanced": 64e6, "fast": float("inf")}
 """Pixels of a picture that a model is taken for; best first. On two cores
-`quality` needs some ten seconds for 12 megapixels."""
+`quality` needs some ten seconds for as many, by what 12 megapixels take (``what=speed``)."""
 LARGEST_FRAME = {"balanced": 1e6, "fast": float("inf")}
 """Pixels of a video's frame, likewise: the models that restore luma, which is what video is sharpened in."""
 NOISY = 1.0

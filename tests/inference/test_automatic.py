@@ -44,9 +44,9 @@ def file_of(*pixels: NDArray[np.uint8], grey: bool = False) -> ImageFile:
     ("size", "noise", "model"),
     [
         ((512, 768), 0.0, "quality"),
-        ((4000, 4000), 0.0, "quality"),
-        ((4000, 4001), 0.0, "balanced"),
-        ((4000, 4001), 1.0, "quality"),
+        ((4000, 6500), 0.0, "quality"),
+        ((4000, 6501), 0.0, "balanced"),
+        ((4000, 6501), 1.0, "quality"),
         ((8000, 8000), 0.0, "balanced"),
         ((8000, 8001), 0.0, "fast"),
     ],
