@@ -57,7 +57,9 @@ def explain(
             if key.startswith(f"{section}.") and not choices_of(section, folders):
                 usual = compose([other for other in groups if other != item])[section]
                 return _explain_replaced(key, item, usual)
-        return _explain_key(key, compose(groups), folders)
+        # of a section that is given as {a:1,b:2}, OmegaConf alone knows which of them is unknown
+        inner = str(getattr(error.__cause__, "full_key", None) or "")
+        return _explain_key(inner if inner.startswith(f"{key}.") else key, compose(groups), folders)
     if isinstance(error, OmegaConfBaseException) and error.full_key:
         return f"{error.full_key}: {text.splitlines()[0]}"
     return " ".join(line.strip() for line in text.splitlines() if line.strip())

@@ -45,6 +45,8 @@ LOGGING = {
 }
 """Classes that the settings of the log may name."""
 STREAMS = ("ext://sys.stdout", "ext://sys.stderr")
+CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\x85\u2028\u2029]")
+"""All but the tabulator. A new line in a comment of SLURM's script would be a command."""
 INTERPOLATION = re.compile(r"\$\{([^:}]*)(:?)")
 
 
@@ -53,9 +55,13 @@ def check_overrides(overrides: Iterable[str]) -> None:
 
     Raises:
         ConfigError: a setting of Hydra that runs commands or imports packages, a resolver that tells of this
-            machine, or one whose name is only put together later.
+            machine, or one whose name is only put together later; a new line or another control character.
     """
     for override in overrides:
+        if found := CONTROL.search(override):
+            raise ConfigError(
+                f"{override!r}: the character {found[0]!r} may not stand in an override; remove it"
+            )
         key = key_of(override)
         for name, reason in REFUSED.items():
             if key == name or key.startswith(f"{name}.") or (key != "" and name.startswith(f"{key}.")):

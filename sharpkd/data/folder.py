@@ -11,6 +11,19 @@ from sharpkd.data.datamodule import ImageDataModule
 from sharpkd.data.images import check_folders, find_all_images
 
 
+def given_folders(given: str | Sequence[str], setting: str) -> list[Path]:
+    """The folder or folders that a setting names; none of them is the current one by not being named.
+
+    Raises:
+        ValueError: it names none, or a name is empty, as of a variable of the shell that is not set.
+        FileNotFoundError: one of them does not exist.
+    """
+    for folder in [given] if isinstance(given, str | Path) else given:
+        if not str(folder).strip():
+            raise ValueError(f"{setting} is empty: give a folder of images")
+    return check_folders(given, setting)
+
+
 class FolderSource:
     """Images of one or more folders, found recursively.
 
@@ -33,8 +46,8 @@ class FolderSource:
     ) -> None:
         if not 0 < val_fraction < 1:
             raise ValueError(f"data.val_fraction must be between 0 and 1, got {val_fraction}")
-        self.train_dirs = check_folders(train_dir, "data.train_dir")
-        self.val_dirs = None if val_dir is None else check_folders(val_dir, "data.val_dir")
+        self.train_dirs = given_folders(train_dir, "data.train_dir")
+        self.val_dirs = None if val_dir is None else given_folders(val_dir, "data.val_dir")
         self.val_fraction = val_fraction
 
     def __str__(self) -> str:

@@ -55,7 +55,7 @@ class Engine(Protocol):
     Attributes:
         name: of the engine.
         info: what the model's file says.
-        precision: in which pictures of 8 bits are computed.
+        precision: in which pictures of 8 bits are computed, but for small ones (`MACS_ONCE`).
         condition_size: how many numbers of the condition the net is told; 0 for a blind one.
         luma_only: whether the net looks at luma alone and adds the same to every channel.
     """

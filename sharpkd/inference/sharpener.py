@@ -113,12 +113,12 @@ class Sharpener:
 
     @property
     def engine(self) -> str:
-        """Name of the engine that runs it."""
+        """Name of the engine that runs it; small pictures may go through another (`MACS_ONCE`)."""
         return self._engine.name
 
     @property
     def precision(self) -> str:
-        """In which images of 8 bits are computed."""
+        """In which images of 8 bits are computed, but for small ones that go through another engine."""
         return self._engine.precision
 
     @property
@@ -166,8 +166,8 @@ class Sharpener:
             strength: 0 keeps the image, 1 is the net's output, in between mixes, up to 2 exaggerates.
             sigma: the blur in pixels, where it is known better than by measuring; nothing is taken off it.
             estimate: what `measure` gave, of this image or of the scene that it is from; None measures. A
-                small image that is told neither goes through ONNX Runtime, which may differ by one level
-                (`sharpkd.inference.engine.MACS_ONCE`).
+                small image of which a student is told what is measured here goes through ONNX Runtime, which
+                may differ by one level (`sharpkd.inference.engine.MACS_ONCE`).
 
         Raises:
             ValueError: another shape, dtype or mode, a strength outside [0, 2], a sigma below 0, or a sigma
@@ -197,7 +197,7 @@ class Sharpener:
     ) -> Picture:
         """A sharpened copy; alpha (resized where the net enlarges) and metadata stay.
 
-        A small picture goes through ONNX Runtime, whatever is told of it.
+        A small picture goes through ONNX Runtime, whatever a student is told of it.
         """
         if picture.grey:
             grey = self._any_array(picture.pixels[..., 0], strength, sigma, estimate, on_tile, once=True)
@@ -296,8 +296,8 @@ class Sharpener:
                 f"strength must be 1 for a net that enlarges (x{self.info.scale}), got {strength}"
             )
         condition = self._condition(pixels, form, sigma, estimate)
-        # what is measured here is of this picture alone; what is told may be told again, as of a scene
-        once = once or (self.is_aware and sigma is None and estimate is None)
+        # what is measured is of this picture alone; a blind net, or what is told, may serve more of them
+        once = self.is_aware and (once or (sigma is None and estimate is None))
         pixels_once = pixels.shape[0] * pixels.shape[1] if once else 0
         return run_tiled(
             self._prepare(Task(form, condition, float(strength), pixels_once)),

@@ -36,6 +36,7 @@ MISTAKES = {
         "It exists with distillation=output."
     ),
     "hydra.run.dri=x": "there is no setting 'hydra.run.dri'; --cfg hydra prints those of Hydra",
+    "loss={alpha:1,alpa:2}": "there is no setting 'loss.alpa'. did you mean 'alpha'? Allowed in loss: ",
     "~nett": "there is no setting 'nett'. did you mean 'net'? Allowed at the top level: ",
     "net=pixel_studnt": f"there is no net=pixel_studnt. did you mean 'pixel_student'? Choices: {NETS}",
     "net=null": f"there is no net=null. Choices: {NETS}",

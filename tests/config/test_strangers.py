@@ -33,6 +33,10 @@ SECRET = "SHARPKD_TEST_SECRET"
         ("run=${oc.${half}:HOME}", "the resolver 'oc.${half' may not stand in an override"),
         ("run=${oc.decode:'x'}", "the resolver 'oc.decode' may not stand in an override"),
         ("${oc.env:HOME}=1", "the resolver 'oc.env' may not stand in an override"),
+        # submitit would write these into a script, and the shell run their second line
+        ('hydra.launcher.comment="x\ntouch here\n#"', "the character '\\n' may not stand in an override"),
+        ("paths.output_root='a\rb'", "the character '\\r' may not stand in an override"),
+        ("run=a\u2028b", "the character '\\u2028' may not stand in an override"),
     ],
 )
 def test_refused_before_anything_is_composed(override: str, message: str) -> None:
@@ -51,7 +55,7 @@ def test_usual_overrides_are_fine() -> None:
                 "hydra/launcher=basic",
             ),
             *("hydra.sweep.dir=x", "hydra.sweeper.n_trials=2", "data=folder", "~callbacks.ema"),
-            *("hydra.launcher.n_jobs=2", "hydra.run.dir='a=b'", "net.width=8,16"),
+            *("data.train_dir=[a,\tb]", "hydra.launcher.n_jobs=2", "hydra.run.dir='a=b'", "net.width=8,16"),
         ]
     )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from sharpkd.data.folder import FolderSource
+from sharpkd.data.shards.datamodule import ShardSource
 
 Make = Callable[..., Path]
 
@@ -69,3 +70,11 @@ def test_settings_out_of_range(tmp_path: Path) -> None:
         FolderSource(str(tmp_path), val_fraction=1.5)
     with pytest.raises(ValueError, match=r"data\.train_dir is empty"):
         FolderSource([])
+    # as of a variable of the shell that is not set; the current folder would be taken
+    for empty in ("", " ", [str(tmp_path), ""]):
+        with pytest.raises(ValueError, match=r"data\.train_dir is empty: give a folder of images"):
+            FolderSource(empty)
+    with pytest.raises(ValueError, match=r"data\.val_dir is empty: give a folder of images"):
+        FolderSource(str(tmp_path), "")
+    with pytest.raises(ValueError, match=r"data\.train_dir is empty: give a folder of images"):
+        ShardSource("")

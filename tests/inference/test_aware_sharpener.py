@@ -104,7 +104,7 @@ def test_caution_takes_standard_deviations_off(
 
 
 def test_a_small_picture_by_itself_does_not_wait_for_openvino(
-    blurred: Pixels, monkeypatch: pytest.MonkeyPatch
+    blurred: Pixels, student_checkpoint: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     used: list[tuple[str, int | None]] = []
     for name, compiler in (("onnxruntime", onnx_student), ("openvino", openvino_student)):
@@ -134,6 +134,8 @@ def test_a_small_picture_by_itself_does_not_wait_for_openvino(
     assert engine_of(lambda: Sharpener("fast", precision="fp32")(blurred)) == later
     difference = auto(blurred).astype(int) - auto(blurred, estimate=told)
     assert np.abs(difference).max() <= 1
+    # of a blind net, pictures of all sizes share one
+    assert engine_of(lambda: Sharpener(student_checkpoint).picture(Picture(blurred))) == later
     monkeypatch.setattr(engines, "MACS_ONCE", 2992 * blurred[..., 0].size - 1)
     assert engine_of(lambda: Sharpener("fast")(blurred)) == later
 

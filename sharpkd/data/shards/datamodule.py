@@ -8,7 +8,8 @@ from typing import Any
 
 from sharpkd.data.crops import CropDataset, size_step, smallest_side
 from sharpkd.data.datamodule import ImageDataModule, Usable, listed
-from sharpkd.data.images import check_folders, find_all_images
+from sharpkd.data.folder import given_folders
+from sharpkd.data.images import find_all_images
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.data.shards.checked import usable_shards
 from sharpkd.data.shards.images import ShardImages
@@ -30,8 +31,8 @@ class ShardSource:
     """
 
     def __init__(self, train_dir: str, val_dir: str | Sequence[str] | None = None) -> None:
-        (self.folder,) = check_folders(train_dir, "data.train_dir")
-        self.val_dirs = None if val_dir is None else check_folders(val_dir, "data.val_dir")
+        (self.folder,) = given_folders(train_dir, "data.train_dir")
+        self.val_dirs = None if val_dir is None else given_folders(val_dir, "data.val_dir")
         self.manifest: Manifest = read_manifest(self.folder)
 
     def __str__(self) -> str:

@@ -96,7 +96,7 @@ def read_manifest(folder: Path) -> Manifest:
     except FileNotFoundError:
         raise FileNotFoundError(
             f"{folder} holds no {MANIFEST}, so it holds no finished shards: python -m sharpkd.prepare "
-            f"data=folder data.train_dir=PHOTOS output={folder} makes them, or goes on with them"
+            "data=folder data.train_dir=PHOTOS output=SHARDS makes them, or goes on with them"
         ) from None
     except (ValueError, RecursionError) as error:
         raise ShardError(f"{path} is damaged ({error}); {AGAIN}") from error

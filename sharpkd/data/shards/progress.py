@@ -9,7 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpkd.data.shards.manifest import MANIFEST, PARTS, Shard, ShardError, read_manifest
+from sharpkd.data.shards.manifest import (
+    MANIFEST,
+    PARTS,
+    Shard,
+    ShardError,
+    read_manifest,
+    write_atomically,
+)
 
 PROGRESS = "progress.jsonl"
 PLAN = ("settings", "images")
@@ -88,8 +95,8 @@ class Progress:
         for path in self.folder.glob("*.part"):
             path.unlink()
         lines = [self.plan, *(_plain(step) for step in self.steps)]
-        text = "".join(json.dumps(line) + "\n" for line in lines)
-        self._write(text, "w")
+        # in one step: a kill in between would lose what is done
+        write_atomically(self.file, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def done(self, part: str) -> int:
         """How many images of a part are done."""
@@ -97,7 +104,10 @@ class Progress:
 
     def add(self, step: Step) -> None:
         """Note a finished stretch; on return it is on disk."""
-        self._write(json.dumps(_plain(step)) + "\n", "a")
+        with self.file.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(_plain(step)) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
         self.steps.append(step)
 
     def shards(self, part: str) -> list[Shard]:
@@ -107,12 +117,6 @@ class Progress:
     def left_out(self) -> list[Mapping[str, str]]:
         """What is in no shard."""
         return [entry for step in self.steps for entry in step.left_out]
-
-    def _write(self, text: str, mode: str) -> None:
-        with self.file.open(mode, encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _load(self) -> None:
         lines = self.file.read_text(encoding="utf-8").splitlines()
