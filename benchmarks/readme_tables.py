@@ -1,4 +1,4 @@
-"""``python benchmarks/readme_tables.py``: write README's tables from the files in this folder."""
+"""``python benchmarks/readme_tables.py``: write README's and the docs' tables from the files here."""
 
 from __future__ import annotations
 
@@ -29,6 +29,21 @@ BOARDS = {
     "teacher": ", no SSIM term (γ 0), no truth (α 0)",
     "size": ", a student of 44,108 parameters",
 }
+
+SCALING = {
+    "step": "a training step of the student (`pixel_student`, 44,108 parameters), for each 96×96 crop, at 1, 4, "
+    "16 crops a step",
+    "teacher": "the answer of the teacher `nafnet`, for each crop, at 1, 4 crops",
+    "rank, apart": "a rank's step of 8 crops, gradients not averaged, on 1, 2, 4 ranks (gloo)",
+    "rank, together": "the same, averaged by DDP",
+    "rank, message": "a message: 8 numbers averaged among 1, 2, 4 ranks",
+    "loader": "a crop from the memory-mapped cache, cut, blurred and collated, by 0, 1, 2 workers, their "
+    "start included",
+    "picture, fast": "a picture of 160×120, 320×240, 640×480, 1280×960 by `fast`, PNG to PNG, in one thread",
+    "picture, balanced": "by `balanced`, up to 640×480",
+    "picture, quality": "by `quality`, up to 640×480",
+}
+"""What rows of scaling/scaling.csv mean, in docs/scaling.md's order."""
 
 
 def table(results: dict[str, dict[str, Any]]) -> str:
@@ -72,13 +87,13 @@ def sweep_table(rows: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def replace_between(text: str, name: str, content: str) -> str:
+def replace_between(text: str, name: str, content: str, file: str = "README.md") -> str:
     """``text`` with what stands between the markers ``<!-- name -->`` and ``<!-- /name -->`` replaced."""
     begin, end = f"<!-- {name} -->", f"<!-- /{name} -->"
     head, _, rest = text.partition(begin)
     _, found, tail = rest.partition(end)
     if not found:
-        raise ValueError(f"README.md lacks the markers {begin} … {end}")
+        raise ValueError(f"{file} lacks the markers {begin} … {end}")
     return f"{head}{begin}\n{content}\n{end}{tail}"
 
 
@@ -292,12 +307,75 @@ def committed_tables() -> dict[str, str]:
     }
 
 
+def scaling_table(rows: list[dict[str, str]]) -> str:
+    """Milliseconds of processors, by what was done, as Markdown."""
+
+    def milliseconds(what: str) -> str:
+        found = [float(f"{1000 * float(row['per']):.2g}") for row in rows if row["what"] == what]
+        return ", ".join(f"{value:g}" for value in found)
+
+    lines = [f"| {label} | {milliseconds(what)} |" for what, label in SCALING.items()]
+    return "\n".join(["| | milliseconds of processors |", "| --- | --- |", *lines])
+
+
+def hundred_million_table(rows: list[dict[str, str]]) -> str:
+    """What 100 million pictures by `fast` would take, by their size, as Markdown."""
+    found = [row for row in rows if row["what"] == "picture, fast"]
+    sizes = {"640×480": found[-2], "1280×960": found[-1]}
+    seconds = {size: float(row["per"]) for size, row in sizes.items()}
+    each = seconds["1280×960"] / float(sizes["1280×960"]["x"])
+    labels = {size: f"{size}, {value:.2g}" for size, value in seconds.items()}
+    labels["12 MP"] = f"12 megapixels, {12 * each:.2g} ({each:.2f} a megapixel: not measured at this size)"
+    seconds["12 MP"] = 12 * each
+    lines = ["| `fast`, seconds of a core for each | core-hours | ten machines of 64 cores, hours |"]
+    lines.append("| --- | ---: | ---: |")
+    for size, label in labels.items():
+        hours = seconds[size] * 1e8 / 3600
+        lines.append(f"| {label} | {float(f'{hours:.2g}'):,.0f} | {float(f'{hours / 640:.2g}'):,.0f} |")
+    return "\n".join(lines)
+
+
+def cluster_table(rows: list[dict[str, str]]) -> str:
+    """Pictures a second by way, as Markdown."""
+    lines = ["| | pictures a second | seconds to the first |", "| --- | ---: | ---: |"]
+    lines += [f"| {row['way']} | {float(row['pictures_per_s']):.1f} | {row['start_s']} |" for row in rows]
+    return "\n".join(lines)
+
+
+def shards_table(rows: list[dict[str, Any]]) -> str:
+    """What a crop costs, by what it is cut from, as Markdown."""
+    lines = ["| images from | ms per crop | MB per photograph |", "| --- | ---: | ---: |"]
+    lines += [f"| {row['way']} | {row['ms_per_crop']:.2f} | {row['mb_per_photograph']} |" for row in rows]
+    return "\n".join(lines)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    with file.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
+def docs_tables() -> dict[str, dict[str, str]]:
+    """The tables of the pages in docs/, by page and by the name of their markers."""
+    scaling = _rows(HERE / "scaling" / "scaling.csv")
+    return {
+        "scaling.md": {
+            "scaling": scaling_table(scaling),
+            "hundred-million": hundred_million_table(scaling),
+            "cluster": cluster_table(_rows(HERE / "scaling" / "cluster.csv")),
+        },
+        "data.md": {"shards": shards_table(json.loads((HERE / "shards" / "speed.json").read_text()))},
+    }
+
+
 def main() -> None:
-    """Write the tables into README.md."""
-    text = README.read_text(encoding="utf-8")
-    for name, content in committed_tables().items():
-        text = replace_between(text, name, content)
-    README.write_text(text, encoding="utf-8")
+    """Write the tables into README.md and docs/."""
+    pages = {README: committed_tables()}
+    pages |= {HERE.parent / "docs" / page: tables for page, tables in docs_tables().items()}
+    for page, tables in pages.items():
+        text = page.read_text(encoding="utf-8")
+        for name, content in tables.items():
+            text = replace_between(text, name, content, page.name)
+        page.write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -31,6 +31,16 @@ def test_tables_are_those_of_the_files(project_root: Path, tables: ModuleType) -
     assert written == text, "run python benchmarks/readme_tables.py"
 
 
+def test_tables_of_the_docs_are_those_of_the_files(project_root: Path, tables: ModuleType) -> None:
+    for page, found in tables.docs_tables().items():
+        text = (project_root / "docs" / page).read_text(encoding="utf-8")
+        written = text
+        for name, content in found.items():
+            assert content.count("\n") >= 2, name
+            written = tables.replace_between(written, name, content, page)
+        assert written == text, "run python benchmarks/readme_tables.py"
+
+
 def test_missing_markers_are_named(tables: ModuleType) -> None:
     with pytest.raises(ValueError, match=r"README\.md lacks the markers <!-- sweep --> … <!-- /sweep -->"):
         tables.replace_between("no markers", "sweep", "x")

@@ -29,7 +29,7 @@ WAYS = {
 def main() -> None:
     """Measure, print and write."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pictures", type=int, default=150)
+    parser.add_argument("--pictures", type=int, default=200)
     parser.add_argument("--size", type=int, nargs=2, default=(320, 240))
     parser.add_argument("--model", default="fast")
     asked = parser.parse_args()
