@@ -31,8 +31,8 @@ BOARDS = {
 }
 
 SCALING = {
-    "step": "a training step of the student (`pixel_student`, 44,108 parameters), for each 96×96 crop, at 1, 4, "
-    "16 crops a step",
+    "step": "a training step of the student (`pixel_student`, 44,108 parameters), for each 96×96 crop, at "
+    "1, 4, 16 crops a step",
     "teacher": "the answer of the teacher `nafnet`, for each crop, at 1, 4 crops",
     "rank, apart": "a rank's step of 8 crops, gradients not averaged, on 1, 2, 4 ranks (gloo)",
     "rank, together": "the same, averaged by DDP",
