@@ -24,8 +24,9 @@ from sharpkd.data.crops import (
 )
 from sharpkd.data.degradation import Setting
 from sharpkd.data.images import check_folders, find_all_images
-from sharpkd.data.loader import ResumableLoader, WorkerLoader, one_thread
+from sharpkd.data.loader import ResumableLoader, WorkerLoader
 from sharpkd.data.sampler import EpochSampler
+from sharpkd.data.workers import begin_worker, start_method
 
 
 class Source(Protocol):
@@ -231,7 +232,8 @@ class ImageDataModule(pl.LightningDataModule):
             num_workers=self.workers,
             collate_fn=collate,
             pin_memory=self._pin_memory,
-            worker_init_fn=one_thread,
+            worker_init_fn=begin_worker,
+            multiprocessing_context=start_method(self.workers),
             persistent_workers=self.workers > 0,
         )
 

@@ -3,37 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
-import cv2
 from torch.utils.data import DataLoader, Dataset
 
 from sharpkd.data.batch import Batch, collate
 from sharpkd.data.sampler import EpochSampler
-
-
-def one_thread(worker: int) -> None:
-    """Workers are the parallelism; OpenCV's own threads would fight over the same cores."""
-    cv2.setNumThreads(1)
-
-
-@contextmanager
-def without_opencv_threads() -> Iterator[None]:
-    """End OpenCV's threads for a while: a process forked beside them would wait for them for ever."""
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        yield
-    finally:
-        cv2.setNumThreads(threads)
+from sharpkd.data.workers import begin_worker, start_method, starting_workers
 
 
 class WorkerLoader(DataLoader[Batch]):
-    """A DataLoader whose workers can use OpenCV, whatever this process has done with it before."""
+    """A DataLoader whose workers can use OpenCV, whatever this process has done with it before.
+
+    They hear no signal that is meant for the process that trains, see :func:`begin_worker`.
+    """
 
     def __iter__(self) -> Iterator[Batch]:  # type: ignore[override]  # torch yields Any
-        with without_opencv_threads():
+        with starting_workers():
             return super().__iter__()
 
 
@@ -76,7 +62,8 @@ class ResumableLoader(WorkerLoader):
             collate_fn=collate,
             pin_memory=pin_memory,
             drop_last=True,
-            worker_init_fn=one_thread,
+            worker_init_fn=begin_worker,
+            multiprocessing_context=start_method(workers),
             persistent_workers=workers > 0,
         )
         self._in_progress = in_progress

@@ -38,10 +38,10 @@ def main(plan_file: str) -> None:
         # the process that started the ranks says so, once
         sys.exit(130)
     except Exception as error:
-        lost = is_lost_rank(error)
-        if not lost and not is_mistake(error):
+        lost = lost_rank(error)
+        if lost is None and not is_mistake(error):
             traceback.print_exc()
-        _record(f"{LOST_RANK} ({error})" if lost else str(error) or type(error).__name__)
+        _record(str(error) or type(error).__name__ if lost is None else f"{LOST_RANK} ({lost})")
         sys.stderr.flush()
         # other ranks may be waiting for this one, and threads of the process group for them
         os._exit(1)
@@ -53,8 +53,17 @@ def _record(message: str) -> None:
     Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(content), encoding="utf-8")
 
 
-def is_lost_rank(error: BaseException) -> bool:
-    """Whether an error is what a collective operation says when another rank has gone."""
+def lost_rank(error: BaseException | None) -> BaseException | None:
+    """What a collective operation said when another rank had gone: the error itself, or one it followed from.
+
+    None where an error has another reason.
+    """
+    while error is not None and not _says_lost(error):
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return error
+
+
+def _says_lost(error: BaseException) -> bool:
     if isinstance(error, distributed.DistBackendError | distributed.DistNetworkError):
         return True
     return isinstance(error, RuntimeError) and "gloo" in str(error)

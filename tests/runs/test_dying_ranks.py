@@ -21,7 +21,7 @@ from sharpkd.checkpoint import read_lightning
 from sharpkd.runs import rank as rank_module
 from sharpkd.runs.agent import first_cause
 from sharpkd.runs.folder import RunFolder
-from sharpkd.runs.rank import is_lost_rank
+from sharpkd.runs.rank import lost_rank
 
 STEPS = 5000
 
@@ -245,7 +245,18 @@ def test_the_first_cause_is_told() -> None:
 
 def test_what_a_lost_rank_looks_like() -> None:
     gloo = "[/pytorch/third_party/gloo/gloo/transport/tcp/pair.cc:547] Connection closed by peer [::1]:42"
-    assert is_lost_rank(RuntimeError(gloo))
-    assert is_lost_rank(DistNetworkError("Connection reset by peer"))
-    assert not is_lost_rank(RuntimeError("size mismatch"))
-    assert not is_lost_rank(ValueError("gloo"))
+    for lost in (RuntimeError(gloo), DistNetworkError("Connection reset by peer")):
+        assert lost_rank(lost) is lost
+    assert lost_rank(RuntimeError("size mismatch")) is None
+    assert lost_rank(ValueError("gloo")) is None
+
+
+def test_what_follows_from_a_lost_rank() -> None:
+    gloo = RuntimeError("[gloo/pair.cc:537] Connection reset by peer")
+    during, caused, hidden = RuntimeError("a worker is killed"), OSError("closed"), KeyError("weights")
+    during.__context__ = gloo
+    caused.__cause__ = during
+    hidden.__context__, hidden.__suppress_context__ = gloo, True
+    assert lost_rank(during) is gloo
+    assert lost_rank(caused) is gloo
+    assert lost_rank(hidden) is None
