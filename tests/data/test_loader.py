@@ -2,6 +2,10 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import multiprocessing
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +19,7 @@ from sharpkd.data.crops import CropDataset
 from sharpkd.data.degradation import GaussianBlur
 from sharpkd.data.loader import ResumableLoader
 from sharpkd.data.sampler import EpochSampler
+from sharpkd.data.workers import start_method
 
 Make = Callable[..., ResumableLoader]
 
@@ -154,3 +159,39 @@ def test_workers_start_beside_opencvs_threads(make: Make, opencv_with_threads: N
         cv2.GaussianBlur(np.zeros((1500, 1500, 3), np.uint8), (9, 9), 2)
         assert [content(batch) for batch in make(workers=1)] == alone
     assert cv2.getNumThreads() == 4
+
+
+def test_workers_hear_no_signals_of_a_group(make: Make) -> None:
+    """torchrun, ``timeout`` and terminals send them to every process of a group."""
+    expected = epoch(make(), 0)
+    loader = make(workers=2)
+    batches = iter(loader)
+    taken = [content(next(batches))]
+    workers = sorted(worker.pid or 0 for worker in multiprocessing.active_children())
+    assert len(workers) == 2
+    signals = [int(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)]
+    sends = f"import os; [os.kill(pid, number) for pid in {workers} for number in {signals}]"
+    subprocess.run([sys.executable, "-c", sends], check=True)
+    assert [*taken, *map(content, batches)] == expected
+    assert epoch(loader, 0) == expected
+    assert sorted(worker.pid or 0 for worker in multiprocessing.active_children()) == workers
+
+
+def test_workers_end_when_their_process_says_so(make: Make) -> None:
+    """torch does so where a worker does not answer, and multiprocessing at an exit."""
+    batches = iter(make(workers=1))
+    next(batches)
+    (worker,) = multiprocessing.active_children()
+    worker.terminate()
+    # less than the five seconds in which a worker looks whether it is alone
+    worker.join(3)
+    assert worker.exitcode == 0
+
+
+def test_how_workers_are_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    methods = multiprocessing.get_all_start_methods()
+    assert start_method(1) is None
+    for method, expected in (("spawn", None), ("loky", methods[0]), ("loky_init_main", methods[0])):
+        monkeypatch.setattr(multiprocessing, "get_start_method", lambda allow_none, found=method: found)
+        assert start_method(1) == expected
+        assert start_method(0) is None

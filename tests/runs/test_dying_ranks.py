@@ -40,6 +40,12 @@ def _running(word: str, folder: Path) -> list[int]:
     return found
 
 
+def _parent(number: int) -> int:
+    """Process id of who started this process."""
+    # the name before it may hold anything but ends with the last bracket
+    return int(Path("/proc", str(number), "stat").read_text().rpartition(")")[2].split()[1])
+
+
 def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
     until = time.monotonic() + seconds
     while not condition():
@@ -49,12 +55,17 @@ def _wait(condition: Callable[[], bool], seconds: float, what: str) -> None:
 
 @dataclass
 class Ranks:
-    """A training of two ranks that has saved a checkpoint."""
+    """A training of two ranks, with as many workers as by default, that has saved a checkpoint."""
 
     process: subprocess.Popen[str]
     folder: RunFolder
 
     def ids(self) -> list[int]:
+        """Of the ranks, without the workers that load their batches."""
+        all_of_them = self.all_ids()
+        return [number for number in all_of_them if _parent(number) not in all_of_them]
+
+    def all_ids(self) -> list[int]:
         return _running("sharpkd.runs.rank", self.folder.path)
 
     def agents(self) -> list[int]:
@@ -62,12 +73,17 @@ class Ranks:
 
 
 @pytest.fixture
-def ranks(command: Callable[..., list[str]], tiny: list[str], tmp_path: Path) -> Iterator[Ranks]:
-    settings = ["trainer=ddp_spawn_cpu", "data.batch_size=2", f"trainer.max_steps={STEPS}"]
-    settings += ["trainer.val_check_interval=5000", "callbacks.last.every_n_train_steps=4", "run=two"]
+def ranks(
+    command: Callable[..., list[str]], tiny: list[str], tmp_path: Path, request: pytest.FixtureRequest
+) -> Iterator[Ranks]:
+    """Its parameter: the steps between two checkpoints."""
+    every = getattr(request, "param", 4)
+    settings = [setting for setting in tiny if setting != "data.workers=0"]
+    settings += ["trainer=ddp_spawn_cpu", "data.batch_size=2", f"trainer.max_steps={STEPS}"]
+    settings += ["trainer.val_check_interval=5000", f"callbacks.last.every_n_train_steps={every}", "run=two"]
     folder = RunFolder(tmp_path / "outputs" / "scratch" / "two")
     process = subprocess.Popen(
-        command(*tiny, "experiment=scratch", *settings),
+        command("experiment=scratch", *settings),
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -78,10 +94,12 @@ def ranks(command: Callable[..., list[str]], tiny: list[str], tmp_path: Path) ->
         _wait(lambda: folder.last_checkpoint.is_file() or process.poll() is not None, 240, "a checkpoint")
         assert process.poll() is None, process.communicate()
         assert len(running.ids()) == 2
+        # each has one that loads
+        assert len(running.all_ids()) == 4
         yield running
     finally:
         process.kill()
-        for number in [*running.agents(), *running.ids()]:
+        for number in [*running.agents(), *running.all_ids()]:
             os.kill(number, signal.SIGKILL)
 
 
@@ -99,18 +117,21 @@ def test_a_killed_rank_ends_the_others_with_one_line(ranks: Ranks) -> None:
     assert "Traceback" not in out + err
     assert "lost" not in out + err
     assert reason in ranks.folder.status()["error"]
-    assert ranks.ids() == ranks.agents() == []
+    assert ranks.all_ids() == ranks.agents() == []
     assert read_lightning(ranks.folder.last_checkpoint)["global_step"] >= 4
 
 
 @pytest.mark.torture
+@pytest.mark.parametrize("ranks", [200], indirect=True)
 def test_sigterm_has_the_ranks_save_their_state(ranks: Ranks) -> None:
+    """The agent passes it on to all processes of a rank, those that load too."""
     ranks.process.send_signal(signal.SIGTERM)
-    _, err = ranks.process.communicate(timeout=240)
+    out, err = ranks.process.communicate(timeout=240)
     assert ranks.process.returncode == 143, err
-    assert "Traceback" not in err
+    assert "Traceback" not in out + err
+    assert read_lightning(ranks.folder.last_checkpoint)["global_step"] % 200 != 0
     assert ranks.folder.status()["error"] == "ended by SIGTERM; resume=auto continues it"
-    assert ranks.ids() == ranks.agents() == []
+    assert ranks.all_ids() == ranks.agents() == []
 
 
 @pytest.mark.torture
@@ -120,7 +141,7 @@ def test_nobody_outlives_who_started_it(who: str, ranks: Ranks) -> None:
     before = read_lightning(ranks.folder.last_checkpoint)["global_step"]
     os.kill(ranks.process.pid if who == "command" else ranks.agents()[0], signal.SIGKILL)
     _, err = ranks.process.communicate(timeout=240)
-    _wait(lambda: not ranks.ids() and not ranks.agents(), 60, "no rank and no agent")
+    _wait(lambda: not ranks.all_ids() and not ranks.agents(), 60, "no rank and no agent")
     after = read_lightning(ranks.folder.last_checkpoint)["global_step"]
     assert before <= after < STEPS
     if who == "agent":

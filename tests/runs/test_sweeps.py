@@ -131,10 +131,11 @@ def test_a_study_survives_a_restart(sweep_here: Sweep, tiny: list[str], tmp_path
 def test_jobs_at_once_equal_jobs_one_by_one(
     sweep_here: Sweep, train_here: Train, tiny: list[str], tmp_path: Path
 ) -> None:
-    """joblib's processes: each job in one of its own, one of them failing."""
+    """joblib's processes: each job in one of its own, with workers as by default; one of them fails."""
     common = [*tiny, "experiment=scratch"]
-    launcher = ["hydra/launcher=parallel", "hydra.launcher.n_jobs=2"]
-    done = sweep_here(*common, *launcher, "loss.gamma=0.1,-1,0.2", "sweep.name=parallel")
+    at_once = [setting for setting in common if setting != "data.workers=0"]
+    launcher = ["hydra/launcher=parallel", "hydra.launcher.n_jobs=2", "sweep.name=parallel"]
+    done = sweep_here(*at_once, *launcher, "loss.gamma=0.1,-1,0.2")
     assert done.code == 1
     assert "loss.gamma must be a finite number >= 0, got -1" in done.err
     sweep = tmp_path / "outputs" / "sweeps" / "scratch" / "parallel"
@@ -145,6 +146,10 @@ def test_jobs_at_once_equal_jobs_one_by_one(
         assert all(found[key].equal(value) for key, value in expected.items())
     pids = {json.loads(file.read_text())["pid"] for file in sweep.glob("*/status.json")}
     assert len(pids) > 1
+
+    again = sweep_here(*at_once, *launcher, "loss.gamma=0.1,0.3", "sweep.resume=true")
+    assert again.code == 0, again.err
+    assert _states(sweep) == {0.1: "finished", 0.2: "finished", 0.3: "finished", -1.0: "failed"}
 
 
 def test_submitted_jobs(sweep_here: Sweep, tiny: list[str], tmp_path: Path) -> None:
