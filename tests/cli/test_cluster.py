@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from sharpkd.cli.cluster import PORTION, Model, Worker, _portions
 from sharpkd.cli.journal import ATTEMPTS, JOURNALS, MANIFEST, Journal, Manifest
 from sharpkd.cli.plan import Job
 from sharpkd.cli.run import Settings
+from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.sharpener import Sharpener
 
 Run = Callable[..., Result]
@@ -54,7 +56,17 @@ def worker(student_onnx: Path) -> Worker:
 def _portion(tmp_path: Path, sources: list[Path]) -> dict[str, list[str]]:
     jobs = [[str(path), str(tmp_path / "out" / path.name), None] for path in sources]
     journal = tmp_path / "out" / JOURNALS / "x.jsonl"
+    journal.parent.mkdir(parents=True, exist_ok=True)
     return {"portion": [json.dumps({"journal": str(journal), "jobs": jobs})]}
+
+
+def _half_written(path: Path) -> Path:
+    """What a process leaves that dies while it writes ``path``."""
+    with suppress(RuntimeError), atomic_file(path) as file:
+        half = Path(file.name)
+        raise RuntimeError
+    half.write_bytes(b"half")
+    return half
 
 
 def test_a_worker_goes_on_where_a_dead_one_stopped(
@@ -63,12 +75,12 @@ def test_a_worker_goes_on_where_a_dead_one_stopped(
     """The first has ended, the second was begun and left half a file, the fourth has killed three workers."""
     first, second, third, fourth = sources = [path for path in pictures[:8:2] if path.name != "7.png"]
     journal = Journal(tmp_path / "out" / JOURNALS / "x.jsonl")
+    journal.file.parent.mkdir(parents=True)
     told = {"input": str(first), "output": "elsewhere", "error": None}
     journal.begins(str(first))
     journal.ends(str(first), told)
     journal.begins(str(second), [str(tmp_path / "out" / second.name)])
-    half = tmp_path / "out" / f".{second.name}.12345678.part"
-    half.write_bytes(b"half")
+    _half_written(tmp_path / "out" / second.name)
     for _ in range(ATTEMPTS):
         journal.begins(str(fourth))
     with journal.file.open("ab") as file:
@@ -113,12 +125,12 @@ def test_failures_are_counted_listed_and_given_up(
 def test_journals_of_a_killed_run_are_taken_over(pictures: list[Path], tmp_path: Path) -> None:
     bad, begun, done = (str(path) for path in pictures[:3])
     journal = Journal(tmp_path / "out" / JOURNALS / "x.jsonl")
+    journal.file.parent.mkdir(parents=True)
     for source in (bad, done):
         journal.begins(source)
         journal.ends(source, {"input": source, "error": "no" if source == bad else None, "attempts": 1})
     journal.begins(begun, [str(tmp_path / "out" / "x.png")])
-    half = tmp_path / "out" / ".x.png.12345678.part"
-    half.write_bytes(b"half")
+    half = _half_written(tmp_path / "out" / "x.png")
     failures = Manifest(tmp_path / "out").failures
     assert {source: failure.error for source, failure in failures.items()} == {
         bad: "no",
@@ -216,7 +228,7 @@ def _worker_at_work(running: subprocess.Popen[str], journals: Path) -> int:
     while time.monotonic() < until:
         if running.poll() is not None:
             raise AssertionError(f"it ended with exit code {running.returncode}: {running.communicate()[1]}")
-        for file in journals.glob("*.jsonl"):
+        for file in journals.rglob("*.jsonl"):
             entries = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
             if entries and "begins" in entries[-1]:
                 return int(entries[-1]["worker"])
