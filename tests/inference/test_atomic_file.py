@@ -91,13 +91,14 @@ def test_leftovers_are_of_one_name_alone(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys, pathlib\n"
         "from sharpkd.inference.atomic_file import atomic_file\n"
-        "for name in sys.argv[1:]: atomic_file(pathlib.Path(name)).__enter__()\n"
+        "begun = [atomic_file(pathlib.Path(name)) for name in sys.argv[1:]]\n"
+        "for one in begun: one.__enter__()\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, *names, names[0]], cwd=tmp_path)
     found = {name: leftovers(tmp_path / name) for name in names}
     assert {name: len(paths) for name, paths in found.items()} == {**dict.fromkeys(names, 1), names[0]: 2}
-    assert sorted(sum(found.values(), [])) == sorted(tmp_path.iterdir())
+    assert sorted(path for paths in found.values() for path in paths) == sorted(tmp_path.iterdir())
 
 
 def test_permissions_are_the_usual_ones_or_the_old_files(tmp_path: Path) -> None:
