@@ -237,8 +237,8 @@ def _run_alone(
                 counts.add(outcome)
                 count.finished(number)
     except (KeyboardInterrupt, JournalError) as end:
-        manifest.take_over(count_deaths=False, patience=STOPPING)
-        with suppress(JournalError):  # all that matters was appended to it
+        with suppress(JournalError):  # what is left to do, the next run does
+            manifest.take_over(count_deaths=False, patience=STOPPING)
             manifest.write()
         if isinstance(end, JournalError):
             raise

@@ -28,6 +28,8 @@ from sharpkd.cli.run import Settings
 from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.sharpener import Sharpener
 
+from ..conftest import fill
+
 Run = Callable[..., Result]
 
 PATIENCE = 600
@@ -177,6 +179,11 @@ def _command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sharpkd.cli", "sharpen", *map(str, arguments), "--cluster", "ray"]
 
 
+def _said(stderr: str) -> list[str]:
+    """Lines of the command; what begins with a bracket are Ray's own remarks."""
+    return [line for line in stderr.splitlines() if not line.startswith("[")]
+
+
 def _bytes_below(folder: Path) -> dict[str, bytes]:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
@@ -203,8 +210,7 @@ def test_ray_makes_the_same_files_and_makes_them_once(
             command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
         )
         assert done.returncode == 1, done.stderr
-        # what begins with a bracket are Ray's own remarks
-        return [line for line in done.stderr.splitlines() if not line.startswith("[")]
+        return _said(done.stderr)
 
     first = told()
     assert first[0] == f"{bad}: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image"
@@ -276,6 +282,60 @@ def test_a_stopped_run_is_continued(
     assert _bytes_below(tmp_path / "out") == alone
     (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
     assert json.loads(line)["input"].endswith("7.png"), "a stopped worker is nobody's fault"
+
+
+@needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
+def test_after_kill_9_the_same_command_continues_at_once(
+    alone: dict[str, bytes], running: subprocess.Popen[str], student_onnx: Path, tmp_path: Path
+) -> None:
+    """While it runs a second one is refused; workers that outlive it are waited for."""
+    command = _command(tmp_path / "in", "-o", tmp_path / "out", "--model", student_onnx, "--jobs", 2)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+        )
+
+    _worker_at_work(running, tmp_path / "out" / JOURNALS)
+    os.kill(running.pid, signal.SIGSTOP)  # so that it does not end before
+    refused = run()
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"{tmp_path / 'out'}: another command writes its results here\n",
+    )
+    running.kill()
+    running.wait()
+    done = run()
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert _bytes_below(tmp_path / "out") == alone
+    (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
+    assert json.loads(line)["input"].endswith("7.png")
+
+
+@needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
+def test_a_full_disk_ends_in_one_line_and_is_gone_on_with(
+    student_onnx: Path, alone: dict[str, bytes], small_disk: Path, tmp_path: Path
+) -> None:
+    command = _command(tmp_path / "in", "-o", small_disk, "--model", student_onnx, "--jobs", 1)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+        )
+
+    filler = fill(small_disk)
+    full = run()
+    assert full.returncode == 1
+    (line,) = _said(full.stderr)
+    assert line.startswith(str(small_disk))
+    assert line.endswith(": cannot be written (No space left on device)")
+    filler.unlink()
+    done = run()
+    assert done.returncode == 1, done.stderr
+    assert _bytes_below(small_disk) == alone
 
 
 def test_jobs_are_those_of_the_plan() -> None:
