@@ -54,20 +54,20 @@ def held(path: Path, patience: float = 0.0) -> Iterator[None]:
             time.sleep(POLL)
 
 
-if sys.platform != "win32":
-
-    def _is_taken(handle: int) -> bool:
+def _is_taken(handle: int) -> bool:
+    if sys.platform != "win32":
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         except OSError:
             return True  # this file system has no locks
-        return True
+    return True
 
-    def _is_of(handle: int, path: Path) -> bool:
-        """Whether ``path`` still is the opened file, and was not removed by who held it before."""
-        try:
-            return os.path.samestat(os.fstat(handle), path.stat())
-        except FileNotFoundError:
-            return False
+
+def _is_of(handle: int, path: Path) -> bool:
+    """Whether ``path`` still is the opened file, and was not removed by who held it before."""
+    try:
+        return os.path.samestat(os.fstat(handle), path.stat())
+    except FileNotFoundError:
+        return False
