@@ -11,15 +11,17 @@ import json
 import logging
 import os
 import time
-import uuid
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sharpkd.cli.console import Outcome, Voice, say, stop
-from sharpkd.cli.journal import ATTEMPTS, Journal, Manifest
+import typer
+
+from sharpkd.cli.console import SOME_FAILED, Outcome, Voice, say, stop
+from sharpkd.cli.file_lock import InUseError, held
+from sharpkd.cli.journal import ATTEMPTS, JOURNALS, Journal, JournalError, Manifest, kept, only_command
 from sharpkd.cli.plan import Job
 from sharpkd.cli.run import Settings, leave, sharpen_one, sigterm_as_interrupt
 from sharpkd.inference.automatic import AutoSharpener, Chooser, OneModel
@@ -28,6 +30,10 @@ from sharpkd.inference.sharpener import Sharpener
 
 PORTION = 16
 """Pictures that a worker takes at once."""
+PATIENCE = 120.0
+"""Seconds until a worker that is gone with its machine holds nothing any more: NFS takes 90 for it."""
+STOPPING = 10.0
+"""Seconds that Ray may take to end its workers."""
 BLOCKS = 10_000
 """Parts at most that Ray keeps an account of."""
 
@@ -72,12 +78,22 @@ class Worker:
         self._settings = settings
 
     def __call__(self, portions: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-        """``portion``: JSON of the journal and the pictures -> ``outcomes``: JSON of how each ended."""
-        parsed = [json.loads(text) for text in portions["portion"]]
-        return {
-            "outcomes": [json.dumps(list(self._do(portion))) for portion in parsed],
-            "journal": [portion["journal"] for portion in parsed],
-        }
+        """``portion``: JSON of the journal and the pictures -> ``outcomes``: JSON of how each ended.
+
+        Where the journal cannot be kept, ``error`` says so, and the outcomes are fewer; else it is empty.
+        """
+        done = [self._portion(json.loads(text)) for text in portions["portion"]]
+        return {key: [row[key] for row in done] for key in ("outcomes", "journal", "error")}
+
+    def _portion(self, portion: dict[str, Any]) -> dict[str, str]:
+        journal, outcomes, error = Path(portion["journal"]), [], ""
+        try:
+            with kept(journal), held(journal, PATIENCE):
+                for outcome in self._do(portion):
+                    outcomes.append(outcome)
+        except (JournalError, InUseError) as problem:
+            error = str(problem)
+        return {"outcomes": json.dumps(outcomes), "journal": str(journal), "error": error}
 
     def _do(self, portion: dict[str, Any]) -> Iterator[dict[str, Any]]:
         journal = Journal(Path(portion["journal"]))
@@ -95,7 +111,8 @@ class Worker:
                 outcome = _plain(Outcome(job.source, error=line), died)
             else:
                 journal.begins(source, [path for path in paths[1:] if path is not None])
-                outcome = _plain(sharpen_one(job, self._chooser, self._settings, _ignore), died + 1)
+                ended = sharpen_one(job, self._chooser, self._settings, _ignore)
+                outcome = _plain(ended, died + (not ended.unwritten))
             journal.ends(source, outcome)
             yield outcome
 
@@ -176,9 +193,34 @@ def run_on_ray(
 
     Returns:
         How many have no result.
+
+    Raises:
+        Exit: another command, or a worker of an earlier one, writes to the folder; or the disk refuses the
+            notes of what was done. One line says so.
     """
     folder = folder.absolute()
-    manifest = Manifest(folder)
+    try:
+        with only_command(folder / JOURNALS) as free:
+            return _run_alone(jobs, folder, model, settings, workers, voice, free)
+    except InUseError as error:
+        stop(str(error))
+    except JournalError as error:
+        say(str(error))
+        raise typer.Exit(SOME_FAILED) from None
+
+
+def _run_alone(
+    jobs: Sequence[Job],
+    folder: Path,
+    model: Model,
+    settings: Settings,
+    workers: int | None,
+    voice: Voice,
+    free: Callable[[], None],
+) -> int:
+    manifest = _manifest(folder)
+    if manifest.unreadable:
+        say(f"note: {manifest.file}: lines that cannot be read are left out: {manifest.unreadable}")
     manifest.write()
     todo = [job for job in map(_absolute, jobs) if not manifest.has_given_up(job.source)]
     settings = replace(settings, skip_existing=not settings.overwrite)
@@ -194,13 +236,26 @@ def run_on_ray(
             for number, outcome in enumerate(outcomes):
                 counts.add(outcome)
                 count.finished(number)
-    except KeyboardInterrupt as interrupt:
-        manifest.take_over(count_deaths=False)
-        manifest.write()
-        leave(interrupt, f"{counts.done} of {len(jobs)} done")
+    except (KeyboardInterrupt, JournalError) as end:
+        with suppress(JournalError):  # what is left to do, the next run does
+            manifest.take_over(count_deaths=False, patience=STOPPING)
+            manifest.write()
+        if isinstance(end, JournalError):
+            raise
+        free()
+        leave(end, f"{counts.done} of {len(jobs)} done")
     manifest.write()
     counts.tell(len(jobs) - len(todo), manifest.file)
     return counts.failed + len(jobs) - len(todo)
+
+
+def _manifest(folder: Path) -> Manifest:
+    """That of the folder, as soon as no worker of an earlier run writes there."""
+    try:
+        return Manifest(folder)
+    except InUseError:
+        say(f"waiting for workers of an earlier run in {folder}")
+        return Manifest(folder, PATIENCE)
 
 
 def _absolute(job: Job) -> Job:
@@ -209,13 +264,12 @@ def _absolute(job: Job) -> Job:
 
 def _portions(jobs: Sequence[Job], journals: Path) -> Iterator[str]:
     """JSON of `PORTION` jobs at a time, and of the journal to keep."""
-    run = uuid.uuid4().hex[:8]
     for start in range(0, len(jobs), PORTION):
         paths = [
             [None if path is None else str(path) for path in (job.source, job.target, job.compare)]
             for job in jobs[start : start + PORTION]
         ]
-        yield json.dumps({"journal": str(journals / f"{run}-{start:09d}.jsonl"), "jobs": paths})
+        yield json.dumps({"journal": str(journals / f"{start:09d}.jsonl"), "jobs": paths})
 
 
 def _outcomes(
@@ -228,9 +282,10 @@ def _outcomes(
 ) -> Generator[Outcome, None, None]:
     """How each job ended, as soon as its portion is done and noted; then its journal goes."""
     try:
-        portions = [{"portion": text} for text in _portions(jobs, manifest.journals)]
-        if not portions:
+        if not jobs:
             return
+        journals = manifest.new_journals()
+        portions = [{"portion": text} for text in _portions(jobs, journals)]
         workers = workers or max(1, int(ray.cluster_resources().get("CPU", 1)))
         done = ray.data.from_items(portions, override_num_blocks=min(len(portions), BLOCKS)).map_batches(
             Worker,
@@ -243,10 +298,13 @@ def _outcomes(
             ended = json.loads(row["outcomes"])
             for plain in ended:
                 manifest.note(plain)
-            Path(row["journal"]).unlink(missing_ok=True)
+            with kept(Path(row["journal"])):
+                Path(row["journal"]).unlink(missing_ok=True)
             yield from map(_outcome, ended)
-        with suppress(OSError):  # another run's journals are there
-            manifest.journals.rmdir()
+            if row["error"]:
+                raise JournalError(row["error"])
+        with suppress(OSError):  # the next run removes it, too
+            journals.rmdir()
     finally:
         ray.shutdown()
 

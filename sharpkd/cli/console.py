@@ -35,6 +35,7 @@ class Outcome:
         error: one line where it failed, with the file's name, else None.
         chosen: what was done to it and why, with what was measured.
         model: that sharpened it; None where it was left alone.
+        unwritten: it failed because its result could not be written, not by the input.
     """
 
     source: Path
@@ -46,6 +47,7 @@ class Outcome:
     error: str | None = None
     chosen: str | None = None
     model: str | None = None
+    unwritten: bool = False
 
     def as_json(self) -> str:
         """One line of JSON."""

@@ -180,23 +180,24 @@ class _Crew:
 
 def sharpen_one(job: Job, chooser: Chooser, settings: Settings, on_tile: OnTile) -> Outcome:
     """Read, sharpen and write one file; what goes wrong is in the outcome, in one line."""
-    from sharpkd.inference.image_io import ImageFileError
+    from sharpkd.inference.image_io import ImageFileError, UnwrittenError
 
     started = time.monotonic()
+    unwritten = False
     try:
         return _sharpen(job, chooser, settings, on_tile, started)
     except ImageFileError as error:
-        line = str(error)
+        line, unwritten = str(error), isinstance(error, UnwrittenError)
     except Exception as error:  # whatever one file provokes in an engine or a codec, the others go on
         line = f"{job.source}: {(str(error) or type(error).__name__).splitlines()[0]}"
-    return Outcome(job.source, seconds=time.monotonic() - started, error=line)
+    return Outcome(job.source, seconds=time.monotonic() - started, error=line, unwritten=unwritten)
 
 
 def _sharpen(job: Job, chooser: Chooser, settings: Settings, on_tile: OnTile, started: float) -> Outcome:
     from sharpkd.inference.files import sharpened, side_by_side
     from sharpkd.inference.image_io import write_image
 
-    existing = [path for path in (job.target, job.compare) if path not in (None, STREAM) and path.exists()]
+    existing = [path for path in (job.target, job.compare) if path is not None and _is_there(path)]
     if existing and settings.skip_existing:
         return Outcome(job.source, notes=(f"skipped: {existing[0]} exists",))
     if existing and not settings.overwrite:
@@ -223,6 +224,15 @@ def _sharpen(job: Job, chooser: Chooser, settings: Settings, on_tile: OnTile, st
         chosen=str(chosen),
         model=chosen.choice.model if chosen.choice.strength else None,
     )
+
+
+def _is_there(target: Path) -> bool:
+    from sharpkd.inference.image_io import UnwrittenError
+
+    try:
+        return target != STREAM and target.exists()
+    except OSError as error:
+        raise UnwrittenError(target, error) from error
 
 
 def _refuse(source: Path, existing: Path) -> None:

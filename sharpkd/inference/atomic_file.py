@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import threading
 import uuid
@@ -25,8 +26,7 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
     """
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may have 255 bytes, a character four.
-    temporary = path.with_name(f".{path.name[:40]}.{uuid.uuid4().hex[:8]}.part")
+    temporary = path.with_name(f"{_beginning(path)}{uuid.uuid4().hex[:8]}.part")
     with _gate:
         file = temporary.open("xb")
         _unfinished.add(temporary)
@@ -47,7 +47,14 @@ def atomic_file(path: Path) -> Iterator[BinaryIO]:
 def leftovers(path: Path) -> list[Path]:
     """Temporary files of processes that died while they wrote ``path``, or that still write it."""
     path = path.resolve()
-    return sorted(path.parent.glob(f"{glob.escape(f'.{path.name[:40]}.')}????????.part"))
+    return sorted(path.parent.glob(f"{glob.escape(_beginning(path))}????????.part"))
+
+
+def _beginning(path: Path) -> str:
+    """Of the names of temporary files of ``path``, and of no other file in its folder."""
+    whole = hashlib.blake2s(os.fsencode(path.name), digest_size=6).hexdigest()
+    # a name may have 255 bytes, a character four
+    return f".{path.name[:40]}.{whole}."
 
 
 def abandon_unfinished() -> None:

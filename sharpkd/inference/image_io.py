@@ -15,6 +15,7 @@ from sharpkd.inference.picture import (
     ImageFileError,
     Picture,
     Timing,
+    UnwrittenError,
 )
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "ImageFileError",
     "Picture",
     "Timing",
+    "UnwrittenError",
     "atomic_file",
     "encoded",
     "kind_of",

@@ -17,7 +17,15 @@ from PIL import Image
 from sharpkd.inference import png
 from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.metadata import HOLDS, NAMES, lost_in, options_for, tags_for_tiff
-from sharpkd.inference.picture import READ_SUFFIXES, Encoding, ImageFile, ImageFileError, Picture, Timing
+from sharpkd.inference.picture import (
+    READ_SUFFIXES,
+    Encoding,
+    ImageFile,
+    ImageFileError,
+    Picture,
+    Timing,
+    UnwrittenError,
+)
 from sharpkd.inference.pillow_warnings import quiet
 from sharpkd.inference.tiff import Page, write_tiff
 
@@ -60,7 +68,8 @@ def write_image(path: Path, file: ImageFile, quality: int | None = None) -> tupl
         What the format could not keep, one sentence each.
 
     Raises:
-        ImageFileError: an unknown suffix, a format that cannot hold the image, or a disk that refuses.
+        ImageFileError: an unknown suffix, or a format that cannot hold the image.
+        UnwrittenError: the disk refuses.
     """
     kind = kind_of(path)
     data, notes = encoded(path, file, kind, quality)
@@ -68,7 +77,7 @@ def write_image(path: Path, file: ImageFile, quality: int | None = None) -> tupl
         with atomic_file(path) as stream:
             stream.write(data)
     except OSError as error:
-        raise ImageFileError(path, f"cannot be written ({error.strerror or error})") from error
+        raise UnwrittenError(path, error) from error
     return notes
 
 

@@ -27,6 +27,13 @@ class ImageFileError(ValueError):
         self.reason = reason
 
 
+class UnwrittenError(ImageFileError):
+    """The disk refuses a result; nothing is wrong with the input."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        super().__init__(path, f"cannot be written ({error.strerror or error})")
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How a file had packed its pixels, as far as the result should not be packed worse.

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -24,7 +25,10 @@ from sharpkd.cli.cluster import PORTION, Model, Worker, _portions
 from sharpkd.cli.journal import ATTEMPTS, JOURNALS, MANIFEST, Journal, Manifest
 from sharpkd.cli.plan import Job
 from sharpkd.cli.run import Settings
+from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.sharpener import Sharpener
+
+from ..conftest import fill
 
 Run = Callable[..., Result]
 
@@ -54,7 +58,17 @@ def worker(student_onnx: Path) -> Worker:
 def _portion(tmp_path: Path, sources: list[Path]) -> dict[str, list[str]]:
     jobs = [[str(path), str(tmp_path / "out" / path.name), None] for path in sources]
     journal = tmp_path / "out" / JOURNALS / "x.jsonl"
+    journal.parent.mkdir(parents=True, exist_ok=True)
     return {"portion": [json.dumps({"journal": str(journal), "jobs": jobs})]}
+
+
+def _half_written(path: Path) -> Path:
+    """What a process leaves that dies while it writes ``path``."""
+    with suppress(RuntimeError), atomic_file(path) as file:
+        half = Path(file.name)
+        raise RuntimeError
+    half.write_bytes(b"half")
+    return half
 
 
 def test_a_worker_goes_on_where_a_dead_one_stopped(
@@ -63,12 +77,12 @@ def test_a_worker_goes_on_where_a_dead_one_stopped(
     """The first has ended, the second was begun and left half a file, the fourth has killed three workers."""
     first, second, third, fourth = sources = [path for path in pictures[:8:2] if path.name != "7.png"]
     journal = Journal(tmp_path / "out" / JOURNALS / "x.jsonl")
+    journal.file.parent.mkdir(parents=True)
     told = {"input": str(first), "output": "elsewhere", "error": None}
     journal.begins(str(first))
     journal.ends(str(first), told)
     journal.begins(str(second), [str(tmp_path / "out" / second.name)])
-    half = tmp_path / "out" / f".{second.name}.12345678.part"
-    half.write_bytes(b"half")
+    _half_written(tmp_path / "out" / second.name)
     for _ in range(ATTEMPTS):
         journal.begins(str(fourth))
     with journal.file.open("ab") as file:
@@ -113,12 +127,12 @@ def test_failures_are_counted_listed_and_given_up(
 def test_journals_of_a_killed_run_are_taken_over(pictures: list[Path], tmp_path: Path) -> None:
     bad, begun, done = (str(path) for path in pictures[:3])
     journal = Journal(tmp_path / "out" / JOURNALS / "x.jsonl")
+    journal.file.parent.mkdir(parents=True)
     for source in (bad, done):
         journal.begins(source)
         journal.ends(source, {"input": source, "error": "no" if source == bad else None, "attempts": 1})
     journal.begins(begun, [str(tmp_path / "out" / "x.png")])
-    half = tmp_path / "out" / ".x.png.12345678.part"
-    half.write_bytes(b"half")
+    half = _half_written(tmp_path / "out" / "x.png")
     failures = Manifest(tmp_path / "out").failures
     assert {source: failure.error for source, failure in failures.items()} == {
         bad: "no",
@@ -165,6 +179,11 @@ def _command(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "sharpkd.cli", "sharpen", *map(str, arguments), "--cluster", "ray"]
 
 
+def _said(stderr: str) -> list[str]:
+    """Lines of the command; what begins with a bracket are Ray's own remarks."""
+    return [line for line in stderr.splitlines() if not line.startswith("[")]
+
+
 def _bytes_below(folder: Path) -> dict[str, bytes]:
     found = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
     return {str(path.relative_to(folder)): path.read_bytes() for path in found}
@@ -191,8 +210,7 @@ def test_ray_makes_the_same_files_and_makes_them_once(
             command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
         )
         assert done.returncode == 1, done.stderr
-        # what begins with a bracket are Ray's own remarks
-        return [line for line in done.stderr.splitlines() if not line.startswith("[")]
+        return _said(done.stderr)
 
     first = told()
     assert first[0] == f"{bad}: is no PNG, JPEG, WebP, TIFF, BMP, GIF or AVIF image"
@@ -216,7 +234,7 @@ def _worker_at_work(running: subprocess.Popen[str], journals: Path) -> int:
     while time.monotonic() < until:
         if running.poll() is not None:
             raise AssertionError(f"it ended with exit code {running.returncode}: {running.communicate()[1]}")
-        for file in journals.glob("*.jsonl"):
+        for file in journals.rglob("*.jsonl"):
             entries = [json.loads(line) for line in file.read_bytes().split(b"\n")[:-1]]
             if entries and "begins" in entries[-1]:
                 return int(entries[-1]["worker"])
@@ -264,6 +282,60 @@ def test_a_stopped_run_is_continued(
     assert _bytes_below(tmp_path / "out") == alone
     (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
     assert json.loads(line)["input"].endswith("7.png"), "a stopped worker is nobody's fault"
+
+
+@needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
+def test_after_kill_9_the_same_command_continues_at_once(
+    alone: dict[str, bytes], running: subprocess.Popen[str], student_onnx: Path, tmp_path: Path
+) -> None:
+    """While it runs a second one is refused; workers that outlive it are waited for."""
+    command = _command(tmp_path / "in", "-o", tmp_path / "out", "--model", student_onnx, "--jobs", 2)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+        )
+
+    _worker_at_work(running, tmp_path / "out" / JOURNALS)
+    os.kill(running.pid, signal.SIGSTOP)  # so that it does not end before
+    refused = run()
+    assert (refused.returncode, refused.stderr) == (
+        2,
+        f"{tmp_path / 'out'}: another command writes its results here\n",
+    )
+    running.kill()
+    running.wait()
+    done = run()
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert _bytes_below(tmp_path / "out") == alone
+    (line,) = (tmp_path / "out" / MANIFEST).read_text().splitlines()
+    assert json.loads(line)["input"].endswith("7.png")
+
+
+@needs_ray
+@pytest.mark.timeout(2 * PATIENCE)
+def test_a_full_disk_ends_in_one_line_and_is_gone_on_with(
+    student_onnx: Path, alone: dict[str, bytes], small_disk: Path, tmp_path: Path
+) -> None:
+    command = _command(tmp_path / "in", "-o", small_disk, "--model", student_onnx, "--jobs", 1)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, timeout=PATIENCE, check=False
+        )
+
+    filler = fill(small_disk)
+    full = run()
+    assert full.returncode == 1
+    (line,) = _said(full.stderr)
+    assert line.startswith(str(small_disk))
+    assert line.endswith(": cannot be written (No space left on device)")
+    filler.unlink()
+    done = run()
+    assert done.returncode == 1, done.stderr
+    assert _bytes_below(small_disk) == alone
 
 
 def test_jobs_are_those_of_the_plan() -> None:

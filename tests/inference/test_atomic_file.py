@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from sharpkd.inference.atomic_file import leftovers
 from sharpkd.inference.image_io import ImageFileError, Picture, atomic_file, write_picture
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
@@ -75,6 +76,29 @@ def test_kill_in_mid_write_leaves_the_old_file(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code, str(target)])
     assert done.returncode == -signal.SIGKILL
     assert target.read_bytes() == b"old"
+
+
+def test_leftovers_are_of_one_name_alone(tmp_path: Path) -> None:
+    """Names that begin and end alike, and one that is the beginning of another."""
+    long = "a_name_of_more_than_forty_characters_that_cameras_give"
+    names = [
+        f"{long}_0001_001.png",
+        f"{long}_0001_002.png",
+        f"{long}.png",
+        f"{long}.png.12345678",
+        "ü[*].png",
+    ]
+    code = (
+        "import os, signal, sys, pathlib\n"
+        "from sharpkd.inference.atomic_file import atomic_file\n"
+        "begun = [atomic_file(pathlib.Path(name)) for name in sys.argv[1:]]\n"
+        "for one in begun: one.__enter__()\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, *names, names[0]], cwd=tmp_path)
+    found = {name: leftovers(tmp_path / name) for name in names}
+    assert {name: len(paths) for name, paths in found.items()} == {**dict.fromkeys(names, 1), names[0]: 2}
+    assert sorted(path for paths in found.values() for path in paths) == sorted(tmp_path.iterdir())
 
 
 def test_permissions_are_the_usual_ones_or_the_old_files(tmp_path: Path) -> None:
