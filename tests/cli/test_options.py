@@ -199,16 +199,16 @@ def test_a_fault_of_the_engine_stops_no_other_picture(
         """Of ONNX Runtime's, say, which share no base class."""
 
     paths = _batch(tmp_path, 3)
-    inner = Sharpener.pixels
+    inner = Sharpener.picture
     calls: list[int] = []
 
-    def pixels(self: Sharpener, *arguments: object, **options: object) -> object:
+    def picture(self: Sharpener, *arguments: object, **options: object) -> object:
         calls.append(1)
         if len(calls) == 2:
             raise FaultError("first line\nsecond line")
         return inner(self, *arguments, **options)  # type: ignore[arg-type]  # handed on
 
-    monkeypatch.setattr(Sharpener, "pixels", pixels)
+    monkeypatch.setattr(Sharpener, "picture", picture)
     result = sharpkd("sharpen", *paths, "-o", tmp_path / "out", "--model", student_onnx)
     assert (result.exit_code, result.output) == (1, f"{paths[1]}: first line\n")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
