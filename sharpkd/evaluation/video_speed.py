@@ -182,10 +182,11 @@ class VideoSpeed:
         end = None if self.clip is None else self.frames / RATE
         target = work / f"sharp{clip.suffix}"
         shapes: set[tuple[int, ...]] = set()
+        sharpen = self.sharpener.for_scene()
 
         def restore(image: NDArray[Any]) -> NDArray[Any]:
             shapes.add(image.shape)
-            return self.sharpener(image)
+            return sharpen(image)
 
         report = sharpen_video(clip, target, restore, mode=mode, end=end, overwrite=True, **self.encoding)
         ((height, width, *_),) = shapes
@@ -196,7 +197,7 @@ class VideoSpeed:
         if not source.exists():
             still = next(_pan(*self.still_size, 1))
             write_clip(source, [still] * min(self.frames, RATE), codec)
-        sharpen_video(source, target, self.sharpener, mode=mode, overwrite=True)
+        sharpen_video(source, target, self.sharpener.for_scene(), mode=mode, overwrite=True)
         return FlickerRow(codec, mode, round(flicker_of(source), 4), round(flicker_of(target), 4))
 
     def _quality(self, work: Path) -> list[QualityRow]:
@@ -208,7 +209,7 @@ class VideoSpeed:
         rows = []
         for mode in self.modes:
             target = work / "restored.mkv"
-            sharpen_video(blurred, target, self.sharpener, mode=mode, overwrite=True)
+            sharpen_video(blurred, target, self.sharpener.for_scene(), mode=mode, overwrite=True)
             rows.append(QualityRow(mode, round(before, 3), round(_psnr(_rgb_frames(target), truth), 3)))
         return rows
 

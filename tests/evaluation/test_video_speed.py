@@ -3,11 +3,13 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sharpkd.benchmark import Benchmark
 from sharpkd.evaluation.video_speed import VideoSpeed
+from sharpkd.inference.sharpener import Sharpener
 
 
 def test_clips_are_measured_by_stage_and_a_static_scene_for_flicker(
@@ -49,6 +51,24 @@ def test_a_clip_of_the_users_is_measured_at_its_own_size(
     (row,) = json.loads((tmp_path / "video_speed.json").read_text())["clips"]
     assert (row["size"], row["mode"], row["encoder"]) == ("640x480", "luma", "libx264")
     assert 2 <= row["frames"] <= 4
+
+
+def test_frames_are_sharpened_by_what_the_first_of_their_scene_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[int] = []
+    measure = Sharpener.measure
+
+    def counted(self: Sharpener, image: Any) -> Any:
+        measured.append(1)
+        return measure(self, image)
+
+    monkeypatch.setattr(Sharpener, "measure", counted)
+    VideoSpeed(
+        "fast", sizes=[[48, 64]], frames=4, modes=["luma"], still_size=[48, 64], preset="ultrafast"
+    ).run(tmp_path)
+    # a clip, a static scene in two codecs, and one for quality
+    assert len(measured) == 4
 
 
 def test_settings_that_measure_nothing(student_onnx: Path) -> None:
