@@ -36,7 +36,7 @@ ONLY: dict[str, set[str]] = {
     "requires": set(),
 }
 # What of functional needs no torch, so that whoever sharpens may import it.
-WITHOUT_TORCH = {"sharpkd.functional.tiles"}
+WITHOUT_TORCH = {f"sharpkd.functional.{name}" for name in ("file_lock", "quiet", "tiles")}
 # Third-party packages that are the business of a few rooms.
 CONFINED: dict[str, set[str]] = {
     "wandb": {"loggers"},

@@ -20,10 +20,10 @@ from typing import Any
 import typer
 
 from sharpkd.cli.console import SOME_FAILED, Outcome, Voice, say, stop
-from sharpkd.cli.file_lock import InUseError, held
 from sharpkd.cli.journal import ATTEMPTS, JOURNALS, Journal, JournalError, Manifest, kept, only_command
 from sharpkd.cli.plan import Job
 from sharpkd.cli.run import Settings, leave, sharpen_one, sigterm_as_interrupt
+from sharpkd.functional.file_lock import InUseError, held
 from sharpkd.inference.automatic import AutoSharpener, Chooser, OneModel
 from sharpkd.inference.engine import EngineName, PrecisionName
 from sharpkd.inference.sharpener import Sharpener

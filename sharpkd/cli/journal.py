@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sharpkd.cli.file_lock import InUseError, held
+from sharpkd.functional.file_lock import InUseError, held
 from sharpkd.inference.atomic_file import atomic_file, leftovers
 
 MANIFEST = "failed.jsonl"

@@ -11,14 +11,14 @@ from __future__ import annotations
 import io
 import os
 import struct
-import threading
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from sharpkd.functional.quiet import quiet
 
 EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp")
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP")
@@ -101,37 +101,6 @@ def check_folders(given: str | Sequence[str], setting: str) -> list[Path]:
     return folders
 
 
-class _Quiet:
-    """Warnings ignored while at least one thread is inside.
-
-    Pillow warns of odd metadata and large pictures; what makes a picture unreadable, it raises. Filters
-    belong to the process: were each thread to save and restore them, one could restore what another had
-    set, and later warnings would be lost for good.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._saved = warnings.catch_warnings()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._saved = warnings.catch_warnings()
-                self._saved.__enter__()
-                warnings.simplefilter("ignore")
-            self._inside += 1
-
-    def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._saved.__exit__(None, None, None)
-
-
-_PILLOW_QUIET = _Quiet()
-
-
 def read_image(path: str | Path) -> np.ndarray:
     """Read an image file as uint8 ``(H, W, 3)``, RGB, upright.
 
@@ -148,8 +117,17 @@ def read_image(path: str | Path) -> np.ndarray:
         raise UnreadableImage(path, error.strerror or str(error)) from error
     if not data:
         raise UnreadableImage(path, "the file is empty (0 bytes)")
+    return decode_image(data, path)
+
+
+def decode_image(data: bytes, path: Path) -> np.ndarray:
+    """An image file's content, as :func:`read_image` reads it; ``path`` is only a name for messages.
+
+    Raises:
+        UnreadableImage: it is truncated, corrupt, too large, or not a supported image.
+    """
     try:
-        with _PILLOW_QUIET:
+        with quiet():
             return _decode(path, data)
     except UnreadableImage:
         raise

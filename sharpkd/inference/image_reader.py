@@ -28,11 +28,11 @@ from PIL import (
 )
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
+from sharpkd.functional.quiet import quiet
 from sharpkd.inference import picture as limits
 from sharpkd.inference import png, tiff
 from sharpkd.inference.metadata import metadata_of, metadata_of_tiff, orientation_of
 from sharpkd.inference.picture import Encoding, ImageFile, ImageFileError, Picture, Timing
-from sharpkd.inference.pillow_warnings import quiet
 
 PLUGINS = (
     PngImagePlugin.PngImageFile,

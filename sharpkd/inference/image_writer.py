@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sharpkd.functional.quiet import quiet
 from sharpkd.inference import png
 from sharpkd.inference.atomic_file import atomic_file
 from sharpkd.inference.metadata import HOLDS, NAMES, lost_in, options_for, tags_for_tiff
@@ -26,7 +27,6 @@ from sharpkd.inference.picture import (
     Timing,
     UnwrittenError,
 )
-from sharpkd.inference.pillow_warnings import quiet
 from sharpkd.inference.tiff import Page, write_tiff
 
 KINDS = {

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.PngImagePlugin import PngImageFile
 
-from sharpkd.inference.pillow_warnings import quiet
+from sharpkd.functional.quiet import quiet
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_CHUNKS = (b"cHRM", b"cICP", b"gAMA", b"sRGB")

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.TiffImagePlugin import ImageFileDirectory_v2, TiffImageFile
 
-from sharpkd.inference.pillow_warnings import quiet
+from sharpkd.functional.quiet import quiet
 
 MAX_PAGES = 10_000
 STRIP_BYTES = 1 << 20

@@ -19,9 +19,9 @@ from PIL import Image
 from sharpkd.cli import cluster
 from sharpkd.cli.cluster import Model, Worker
 from sharpkd.cli.console import Outcome, Voice
-from sharpkd.cli.file_lock import InUseError, held
 from sharpkd.cli.journal import ATTEMPTS, JOURNALS, MANIFEST, Journal, JournalError, Manifest, only_command
 from sharpkd.cli.run import Settings
+from sharpkd.functional.file_lock import InUseError, held
 
 from ..conftest import fill
 
@@ -213,7 +213,7 @@ def test_who_works_is_not_taken_over(
 
 HOLDER = """
 import pathlib, sys, time
-from sharpkd.cli.file_lock import held
+from sharpkd.functional.file_lock import held
 with held(pathlib.Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(600)
@@ -239,7 +239,7 @@ def test_who_waits_for_a_file_that_is_removed_holds_a_new_one(tmp_path: Path) ->
     path = tmp_path / "lock"
     code = (
         "import pathlib, sys\n"
-        "from sharpkd.cli.file_lock import held\n"
+        "from sharpkd.functional.file_lock import held\n"
         "path = pathlib.Path(sys.argv[1])\n"
         "print('waits', flush=True)\n"
         "with held(path, 60): print(path.exists(), flush=True)\n"

@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
-from sharpkd.data import images as files
 from sharpkd.data.cache import Skipped
-from sharpkd.data.images import UnreadableImage
+from sharpkd.data.images import UnreadableImage, decode_image
 from sharpkd.data.shards.manifest import Shard
 from sharpkd.data.shards.tar_file import RAW, Record, samples_of
 
@@ -204,24 +202,3 @@ def raw_image(content: mmap.mmap | bytes, offset: int, size: int, where: Path) -
         raise UnreadableImage(where, f"{width}x{height} pixels in {size:,} bytes: truncated")
     pixels = np.frombuffer(content, np.uint8, size - header.end(), offset + header.end())
     return pixels.reshape(height, width, 3)
-
-
-def decode_image(data: bytes, where: Path) -> np.ndarray:
-    """An image file's content as uint8 ``(H, W, 3)``, RGB, upright, as
-    :func:`sharpkd.data.images.read_image` reads it.
-
-    Raises:
-        UnreadableImage: it is empty, truncated, corrupt, too large, or not a supported image.
-    """
-    # read_image takes files alone, and SharpBench's kept scores are bound to that module as it is.
-    try:
-        with files._PILLOW_QUIET:
-            return files._decode(where, data)
-    except UnreadableImage:
-        raise
-    except UnidentifiedImageError as error:
-        raise UnreadableImage(where, "not a PNG, JPEG, WebP, TIFF or BMP image, or cut short") from error
-    except Image.DecompressionBombError as error:
-        raise UnreadableImage(where, f"more than {files.MAX_PIXELS:,} pixels") from error
-    except files._DECODER_ERRORS as error:
-        raise UnreadableImage(where, f"corrupt or truncated ({error})") from error

@@ -3,7 +3,7 @@ import warnings
 
 import pytest
 
-from sharpkd.inference.pillow_warnings import quiet
+from sharpkd.functional.quiet import quiet
 
 
 def test_threads_that_overlap_leave_the_filters_as_they_were() -> None:
