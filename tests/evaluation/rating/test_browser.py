@@ -41,7 +41,7 @@ def examples() -> list[Example]:
 
 
 if CHROMIUM:
-    from playwright.sync_api import Browser, sync_playwright
+    from playwright.sync_api import Browser, TimeoutError, sync_playwright
     from playwright.sync_api import Page as Tab
 
     @pytest.fixture(scope="module")
@@ -73,8 +73,12 @@ if CHROMIUM:
 
     def shown(tab: Tab) -> tuple[str, str, str]:
         """The question in view: trial, and the tokens on the left and on the right."""
-        # once, on a busy machine, a page loaded again was not there after Playwright's half minute
-        tab.wait_for_selector("main[data-trial]", timeout=120_000)
+        try:
+            tab.wait_for_selector("main[data-trial]", timeout=60_000)
+        except TimeoutError as error:
+            # seen twice in months, after loading again on a busy machine: what was there instead?
+            state = "[document.querySelector('main').outerHTML, document.visibilityState, {...localStorage}]"
+            raise AssertionError(f"no question is shown: {tab.evaluate(state)}") from error
         trial, left, right = tab.evaluate(
             """[document.querySelector("main").dataset.trial,
                 ...[...document.images].map(image => image.dataset.token)]"""
@@ -139,6 +143,17 @@ if CHROMIUM:
             scores = score_answers([saved(tab, tmp_path)], [page.key])
         assert scores.ties == scores.pairs == 12
         assert [score for score, _, _ in scores.scores.values()] == pytest.approx([0] * 4, abs=1e-9)
+
+    def test_a_browser_that_never_says_that_a_picture_is_decoded_still_shows_it(
+        browser: Browser, page: RatingPage
+    ) -> None:
+        with opened(browser, page) as tab:
+            tab.add_init_script("HTMLImageElement.prototype.decode = () => new Promise(() => {})")
+            tab.reload()
+            press(tab, "Enter")
+            first = shown(tab)
+            press(tab, "ArrowLeft")
+            assert shown(tab) != first
 
     def test_undo_and_reload_keep_the_place_and_the_answers(
         browser: Browser, page: RatingPage, tmp_path: Path

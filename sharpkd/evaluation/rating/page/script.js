@@ -10,6 +10,8 @@ const COLUMNS = ["study", "rater", "trial", "left", "right", "answer", "seconds"
 const GAP = 16;
 const BESIDE_ROOM = 180;
 const STACKED_ROOM = 240;
+// milliseconds; a browser that draws nothing at the moment may never say that a picture is decoded
+const DECODING = 3000;
 
 let rater, order, answers, shownAt;
 
@@ -93,7 +95,8 @@ async function show() {
   document.getElementById("save-now").disabled = at === 0;
   // both appear at once, and nothing can be chosen before
   pair.style.visibility = "hidden";
-  await Promise.all(pictures.map(picture => picture.decode()));
+  const decoded = Promise.all(pictures.map(picture => picture.decode()));
+  await Promise.race([decoded, new Promise(resolve => setTimeout(resolve, DECODING))]);
   if (order[answers.length]?.trial !== trial) return;
   stage("trial");
   fit();
