@@ -30,6 +30,8 @@ RATE = 25
 BLUR = 1.0
 """Sigma in pixels of the clip that the benchmark makes."""
 QUALITY_FRAMES = 3
+STILL_NOISE = (0.0, 1.0, 2.0)
+"""8-bit levels, standard deviation."""
 
 
 @dataclass(frozen=True)
@@ -59,18 +61,26 @@ class VideoSpeedRow:
 
 @dataclass(frozen=True)
 class FlickerRow:
-    """A static scene without noise, written as a video and sharpened.
+    """A static scene, written as a video and sharpened.
+
+    All numbers but the noise are mean absolute differences of consecutive luma planes, in 8-bit levels.
 
     Attributes:
         codec: of the input and of the output.
+        noise: standard deviation of what was added to each frame before the codec, in 8-bit levels.
         mode: "luma" or "rgb".
-        before: mean absolute difference of consecutive luma planes of the input, in 8-bit levels.
-        after: likewise of the output.
+        before: of the input.
+        sharpened: of the sharpened frames.
+        copied: of the input, not sharpened, after it went through the encoder once more.
+        after: of the output.
     """
 
     codec: str
+    noise: float
     mode: str
     before: float
+    sharpened: float
+    copied: float
     after: float
 
 
@@ -151,8 +161,9 @@ class VideoSpeed:
                 for mode in self.modes
             ]
             flicker = [
-                self._flicker(codec, suffix, mode, work)
+                self._flicker(codec, suffix, noise, mode, work)
                 for codec, suffix in (("ffv1", ".mkv"), ("libx264", ".mp4"))
+                for noise in STILL_NOISE
                 for mode in self.modes
             ]
             quality = self._quality(work)
@@ -192,13 +203,16 @@ class VideoSpeed:
         ((height, width, *_),) = shapes
         return _row(size or f"{width}x{height}", mode, report)
 
-    def _flicker(self, codec: str, suffix: str, mode: Any, work: Path) -> FlickerRow:
-        source, target = work / f"static_{codec}{suffix}", work / f"static_sharp{suffix}"
+    def _flicker(self, codec: str, suffix: str, noise: float, mode: Any, work: Path) -> FlickerRow:
+        source = work / f"static_{noise}_{codec}{suffix}"
         if not source.exists():
-            still = next(_pan(*self.still_size, 1))
-            write_clip(source, [still] * min(self.frames, RATE), codec)
-        sharpen_video(source, target, self.sharpener.for_scene(), mode=mode, overwrite=True)
-        return FlickerRow(codec, mode, round(flicker_of(source), 4), round(flicker_of(target), 4))
+            write_clip(source, _still(*self.still_size, noise, min(self.frames, RATE)), codec)
+        sharpened, copied, target = work / "still_sharp.mkv", work / f"copy{suffix}", work / f"sharp{suffix}"
+        sharpen_video(source, sharpened, self.sharpener.for_scene(), mode=mode, codec="ffv1", overwrite=True)
+        sharpen_video(source, copied, lambda frame: frame, mode=mode, codec=codec, overwrite=True)
+        sharpen_video(source, target, self.sharpener.for_scene(), mode=mode, codec=codec, overwrite=True)
+        found = [round(flicker_of(one), 4) for one in (source, sharpened, copied, target)]
+        return FlickerRow(codec, noise, mode, *found)
 
     def _quality(self, work: Path) -> list[QualityRow]:
         blurred, sharp = work / "blurred.mkv", work / "sharp.mkv"
@@ -259,6 +273,14 @@ def _pan(height: int, width: int, frames: int, blur: float = BLUR) -> Iterator[N
         yield np.ascontiguousarray(blurred[2 * index :][:height, 3 * index : 3 * index + width])
 
 
+def _still(height: int, width: int, noise: float, frames: int) -> Iterator[NDArray[np.uint8]]:
+    still = next(_pan(height, width, 1))
+    generator = np.random.default_rng(0)
+    for _ in range(frames):
+        noisy = still + generator.normal(0, noise, still.shape)
+        yield np.clip(np.rint(noisy), 0, 255).astype(np.uint8)
+
+
 def _row(size: str, mode: str, report: VideoReport) -> VideoSpeedRow:
     ms = {stage: round(1000 * seconds / report.frames, 2) for stage, seconds in report.busy.items()}
     rate = round(report.frames_per_second, 2)
@@ -279,11 +301,15 @@ def _print(
     for row in rows:
         stages = (row.decode_ms, row.sharpen_ms, row.encode_ms)
         table.add_row(row.size, row.mode, f"{row.frames_per_second:.1f}", *(f"{ms:.1f}" for ms in stages))
-    still = Table(title="Flicker of a static scene, 8-bit levels")
-    for column in ("codec", "mode", "input", "output"):
+    still = Table(
+        title="Flicker of a static scene, 8-bit levels",
+        caption="input again: through the encoder once more; output: sharpened and through the encoder",
+    )
+    for column in ("codec", "noise", "mode", "input", "sharpened", "input again", "output"):
         still.add_column(column, justify="right")
     for one in flicker:
-        still.add_row(one.codec, one.mode, f"{one.before:.4f}", f"{one.after:.4f}")
+        found = (one.before, one.sharpened, one.copied, one.after)
+        still.add_row(one.codec, f"{one.noise:g}", one.mode, *(f"{level:.4f}" for level in found))
     console = Console()
     console.print(table)
     console.print(still)

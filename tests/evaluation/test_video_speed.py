@@ -30,9 +30,18 @@ def test_clips_are_measured_by_stage_and_a_static_scene_for_flicker(
         assert 0 < slowest <= 1000 / row["frames_per_second"] + 0.01
     with (tmp_path / "video_speed.csv").open() as file:
         assert [row["size"] for row in csv.DictReader(file)] == [row["size"] for row in rows]
-    lossless = [(row["mode"], row["before"], row["after"]) for row in figures["flicker"][:2]]
-    assert lossless == [("luma", 0, 0), ("rgb", 0, 0)]
-    assert [row["codec"] for row in figures["flicker"]] == ["ffv1", "ffv1", "libx264", "libx264"]
+    flicker = figures["flicker"]
+    assert [(row["codec"], row["noise"], row["mode"]) for row in flicker] == [
+        (codec, noise, mode)
+        for codec in ("ffv1", "libx264")
+        for noise in (0, 1, 2)
+        for mode in ("luma", "rgb")
+    ]
+    for row in flicker[:2]:
+        assert row["before"] == row["sharpened"] == row["copied"] == row["after"] == 0
+    for row in flicker[2:6]:
+        assert row["before"] == row["copied"] > 0.5
+        assert row["sharpened"] == row["after"] > 0.5
     quality = {row["mode"]: row for row in figures["quality"]}
     assert quality["luma"]["before"] == quality["rgb"]["before"]
     assert 20 < quality["luma"]["before"] < 50
@@ -67,8 +76,8 @@ def test_frames_are_sharpened_by_what_the_first_of_their_scene_shows(
     VideoSpeed(
         "fast", sizes=[[48, 64]], frames=4, modes=["luma"], still_size=[48, 64], preset="ultrafast"
     ).run(tmp_path)
-    # a clip, a static scene in two codecs, and one for quality
-    assert len(measured) == 4
+    # a clip, a static scene in two codecs and three noises, each sharpened twice, and one for quality
+    assert len(measured) == 14
 
 
 def test_settings_that_measure_nothing(student_onnx: Path) -> None:
