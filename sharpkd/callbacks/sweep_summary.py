@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -78,5 +79,12 @@ def _enter(folder: Path, job_return: JobReturn, metric: str) -> None:
             status["metrics"].setdefault(metric, float(outcome))
     else:
         status["state"] = "failed"
-        status["error"] = f"{type(outcome).__name__}: {outcome}" if outcome is not None else "no error given"
+        status["error"] = _told(outcome)
     write_json(path, status)
+
+
+def _told(outcome: object) -> str:
+    if outcome is None:
+        return "no error given"
+    # a message that is complete, such as that of a user's mistake
+    return str(outcome) if isinstance(outcome, HydraException) else f"{type(outcome).__name__}: {outcome}"

@@ -15,7 +15,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep
-from hydra.errors import OverrideParseException
+from hydra.errors import CompactHydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -32,6 +32,10 @@ MISTAKES = (ValueError, OSError, ImportError, FloatingPointError, OmegaConfBaseE
 INTERRUPTED = 130
 
 
+class SweepMistake(CompactHydraException):
+    """A mistake of the user in a job of a sweep: Hydra marks the job and prints the message alone."""
+
+
 def is_multirun() -> bool:
     """Whether this process is a job of a Hydra sweep."""
     return HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
@@ -42,7 +46,8 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
 
     A wrong configuration is one message on standard error and exit code 2; other mistakes of the user (a
     missing file, a value out of range) are one and exit code 1; Ctrl-C is one and exit code 130; anything
-    else keeps its traceback. In a sweep every error is handed to Hydra, which marks the job.
+    else keeps its traceback. In a sweep every error is handed to Hydra, which marks the job and goes on with
+    the next; at the end it prints the first one, and the exit code is 1.
     """
 
     def decorate(main: Callable[[DictConfig], float]) -> Callable[[], None]:
@@ -54,8 +59,10 @@ def entry(config_name: str) -> Callable[[Callable[[DictConfig], float]], Callabl
                 check(resolved)
                 return main(resolved)
             except Exception as error:
-                if not is_mistake(error) or is_multirun() or os.environ.get("HYDRA_FULL_ERROR") == "1":
+                if not is_mistake(error) or os.environ.get("HYDRA_FULL_ERROR") == "1":
                     raise
+                if is_multirun():
+                    raise SweepMistake(_told(error)) from None
                 _fail(error)
             except KeyboardInterrupt as stop:
                 if is_multirun():
@@ -86,8 +93,12 @@ def is_mistake(error: Exception) -> bool:
 
 
 def _fail(error: BaseException) -> NoReturn:
-    print(f"error: {error}{_notes(error)}", file=sys.stderr)
+    print(_told(error), file=sys.stderr)
     sys.exit(2 if isinstance(error, ConfigError) else 1)
+
+
+def _told(error: BaseException) -> str:
+    return f"error: {error}{_notes(error)}"
 
 
 def _notes(error: BaseException) -> str:

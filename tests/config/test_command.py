@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import subprocess
@@ -153,6 +154,39 @@ def test_sweep_runs_every_job_in_a_folder_named_by_its_settings(command: Command
         "loss.beta=0.01,seed=1",
         "loss.beta=0.01,seed=2",
     ]
+
+
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_a_users_mistake_in_a_sweep_is_one_line_and_the_next_job_runs(
+    launcher: str, tmp_path: Path, project_root: Path
+) -> None:
+    (tmp_path / "job.py").write_text(
+        "from sharpkd.config import entry\n"
+        "def main(cfg):\n"
+        "    if cfg.seed != 2:\n"
+        "        raise FileNotFoundError(f'no file of seed {cfg.seed}')\n"
+        "    return 1.0\n"
+        "if __name__ == '__main__':\n"
+        "    entry('train')(main)()\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "job.py", "-m", f"hydra/launcher={launcher}", "trainer=cpu", "seed=1,2,3"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(project_root), "SHARPKD_OUTPUTS": str(tmp_path / "outputs")},
+        timeout=240,
+    )
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr
+    assert re.search(r"^error: no file of seed 1$", done.stderr, re.MULTILINE)
+    with next((tmp_path / "outputs").rglob("sweep.csv")).open(newline="") as stream:
+        found = {row["seed"]: (row["state"], row["error"]) for row in csv.DictReader(stream)}
+    assert found == {
+        "1": ("failed", "error: no file of seed 1"),
+        "2": ("finished", ""),
+        "3": ("failed", "error: no file of seed 3"),
+    }
 
 
 def test_wrong_choice_deep_in_a_sweep_stops_it_before_the_first_job(command: Command, tmp_path: Path) -> None:
