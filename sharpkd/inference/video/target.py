@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+from array import array
 from collections.abc import Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -81,6 +82,30 @@ def _is_made_anew(stream: Stream, source: VideoSource) -> bool:
     return chapter_track or "timecode" in stream.metadata
 
 
+class Moments:
+    """Times of frames; of a day's two million in 16 MB.
+
+    Args:
+        base: seconds that they are counted in.
+    """
+
+    def __init__(self, base: Fraction) -> None:
+        self.base, self._ticks = base, array("q")
+
+    def __len__(self) -> int:
+        return len(self._ticks)
+
+    def add(self, seconds: Fraction) -> None:
+        """One more, in any order."""
+        self._ticks.append(round(seconds / self.base))
+
+    def furthest_from(self, others: Moments) -> Fraction:
+        """Seconds by which the two differ at most, both in their order of time; they are equally many."""
+        mine, theirs = sorted(self._ticks), sorted(others._ticks)
+        pairs = zip(mine, theirs, strict=True)
+        return max((abs(one * self.base - other * others.base) for one, other in pairs), default=Fraction(0))
+
+
 class VideoTarget:
     """A video file that is being written.
 
@@ -108,7 +133,7 @@ class VideoTarget:
         self.name = name
         self.facts = source.facts
         self.encoding = encoding
-        self.written: list[Fraction] = []
+        self.written = Moments(source.video.time_base or Fraction(1))
         # The muxer would move all streams where one, such as audio with a lead-in, begins before 0.
         options = {"avoid_negative_ts": "disabled"}
         self.container: OutputContainer = av.open(str(path), "w", format=container, container_options=options)
@@ -195,7 +220,7 @@ class VideoTarget:
             VideoError: the encoder or the container refuses.
         """
         if frame is not None:
-            self.written.append((frame.pts or 0) * Fraction(frame.time_base or 1))
+            self.written.add((frame.pts or 0) * Fraction(frame.time_base or 1))
             frame = self._fitting(frame)
             frame.pict_type = PictureType.NONE  # else the old stream's choice of key frames would be forced
         try:
@@ -290,10 +315,13 @@ def check_written(file: Path, target: VideoTarget, source: VideoSource) -> list[
         stream = main_stream(file, written)
         base = stream.time_base or Fraction(1)
         notes = _lost_metadata(target.name, source, target.copied, written)
-        times = sorted(packet.pts * base for packet in written.demux(stream) if packet.pts is not None)
-    if len(times) != len(target.written):
-        raise VideoError(target.name, f"holds {len(times)} frames of {len(target.written)}: it was not kept")
-    off = max((abs(a - b) for a, b in zip(times, target.written, strict=True)), default=Fraction(0))
+        found = Moments(base)
+        for packet in written.demux(stream):
+            if packet.pts is not None:
+                found.add(packet.pts * base)
+    if len(found) != len(target.written):
+        raise VideoError(target.name, f"holds {len(found)} frames of {len(target.written)}: it was not kept")
+    off = found.furthest_from(target.written)
     if off:
         notes.append(
             f"timestamps moved by up to {float(off * 1000):.3g} ms: the container counts in {base} s"

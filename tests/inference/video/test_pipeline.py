@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import pytest
 from sharpkd.inference.video.files import VideoError
 from sharpkd.inference.video.pixels import LumaPixels
 from sharpkd.inference.video.sharpen import VideoReport, sharpen_video
-from sharpkd.inference.video.target import VideoTarget
+from sharpkd.inference.video.target import Moments, VideoTarget
 
 SLOW = 0.02
 
@@ -162,6 +163,19 @@ def test_ctrl_c_ends_at_once_and_leaves_nothing(tmp_path: Path, make_clip: Any) 
     assert list(tmp_path.iterdir()) == [source]
 
 
+def test_times_are_compared_in_their_order_whatever_they_are_counted_in() -> None:
+    milliseconds, ninetieths = Moments(Fraction(1, 1000)), Moments(Fraction(1, 90000))
+    for number in (0, 2, 1, 4):
+        at = number * Fraction(1, 30)
+        milliseconds.add(at)
+        ninetieths.add(at)
+    assert len(milliseconds) == len(ninetieths) == 4
+    # 1/30 s is 33 1/3 ms
+    assert milliseconds.furthest_from(ninetieths) == Fraction(1, 3000)
+    assert ninetieths.furthest_from(ninetieths) == 0
+    assert Moments(Fraction(1)).furthest_from(Moments(Fraction(1, 2))) == 0
+
+
 def test_frames_that_go_missing_are_noticed(
     tmp_path: Path, make_clip: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,7 +184,7 @@ def test_frames_that_go_missing_are_noticed(
 
     def forgetful(target: VideoTarget, frame: Any) -> None:
         if frame is not None and len(target.written) == 4:
-            target.written.append(target.written[-1])
+            target.written.add(Fraction(1, 5))
         else:
             encode(target, frame)
 
