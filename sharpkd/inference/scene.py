@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpkd.inference.blur import Estimate
-from sharpkd.inference.steady import Steady
 
 Frame = NDArray[Any]
 
@@ -41,21 +40,18 @@ class Scenes:
     """Sharpens frames in their order, all of a scene by what was measured in its first one.
 
     Measured in every frame, sigma would differ a little from frame to frame, and so would the sharpness. A
-    scene begins at a cut, and where nothing could be measured before, as in black frames. What stands still
-    in a scene stays as it was sharpened first.
+    scene begins at a cut, and where nothing could be measured before, as in black frames.
 
     Args:
         sharpener: does it.
         strength: as of calling it.
-        steady: False sharpens every frame for itself.
 
     Attributes:
         measured: how many frames were.
     """
 
-    def __init__(self, sharpener: Measures, strength: float = 1.0, steady: bool = True) -> None:
+    def __init__(self, sharpener: Measures, strength: float = 1.0) -> None:
         self.sharpener, self.strength, self.measured = sharpener, strength, 0
-        self._steady = Steady() if steady else None
         self._estimate: Estimate | None = None
         self._before: NDArray[np.float32] | None = None
 
@@ -63,13 +59,7 @@ class Scenes:
         """The sharpened frame; as of calling the sharpener. For one thread."""
         if self.sharpener.is_aware:
             self._look_at(frame)
-        if self._steady is None:
-            return self._sharpened(frame)
-        return self._steady(frame, self._sharpened)
-
-    def _sharpened(self, frame: Frame) -> Frame:
-        result: Frame = self.sharpener(frame, self.strength, estimate=self._estimate)
-        return result
+        return self.sharpener(frame, self.strength, estimate=self._estimate)
 
     def _look_at(self, frame: Frame) -> None:
         means = block_means(frame)
@@ -77,8 +67,6 @@ class Scenes:
         if found is None or not found.values.any() or _cut(self._before, means):
             self._estimate = self.sharpener.measure(frame)
             self.measured += 1
-            if self._steady is not None:
-                self._steady.forget()
         self._before = means
 
 

@@ -176,17 +176,16 @@ class Sharpener:
         result = self._any_array(_as_array(image), strength, sigma, estimate)
         return Image.fromarray(result) if isinstance(image, Image.Image) else result
 
-    def for_scene(self, strength: float = 1.0, steady: bool = True) -> Scenes:
+    def for_scene(self, strength: float = 1.0) -> Scenes:
         """A function that sharpens a video's frames: those of a scene alike, by what its first one shows.
 
         Args:
             strength: as of calling the sharpener.
-            steady: what stands still stays as it was sharpened first: see `sharpkd.inference.steady.Steady`.
 
         Returns:
             A function of a frame, as of calling the sharpener; for one thread.
         """
-        return Scenes(self, strength, steady)
+        return Scenes(self, strength)
 
     def picture(
         self,

@@ -360,7 +360,7 @@ def test_all_frames_of_a_scene_are_told_what_the_first_one_shows(
     other = np.ascontiguousarray(blurred * 0.9).astype(np.uint8)
     first = sharpen.measure(blurred)
     assert sharpen.measure(other).values[0] != first.values[0]
-    restore = sharpen.for_scene(0.7, steady=False)
+    restore = sharpen.for_scene(0.7)
     for frame in (blurred, other):
         np.testing.assert_array_equal(restore(frame), sharpen(frame, 0.7, estimate=first))
     # the next scene is measured by itself

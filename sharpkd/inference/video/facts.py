@@ -170,7 +170,8 @@ def facts_of(path: Path) -> VideoFacts:
     """Decode the first frame of ``path`` and tell what it and its stream say.
 
     Raises:
-        VideoError: nothing can be decoded, or the pixel format is none that planes can be cut from.
+        VideoError: nothing can be decoded, the pixel format is none that planes can be cut from, or
+            transparency is not decoded.
     """
     with open_video(path) as container:
         stream = main_stream(path, container)
@@ -187,6 +188,10 @@ def _facts(path: Path, stream: VideoStream, frame: VideoFrame) -> VideoFacts:
     name = frame.format.name
     if not re.fullmatch(r"(yuv[ja]?4\d\dp|gray|gbrp)(\d+le)?", name):
         raise VideoError(path, f"its pixel format {name} cannot be sharpened")
+    # WebM holds transparency as a second picture beside each frame, which the decoder leaves out
+    beside = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
+    if beside and "a" not in name:
+        raise VideoError(path, "its transparency (WebM's alpha mode) cannot be decoded and would be lost")
     context = stream.codec_context
     order = context.field_order
     return VideoFacts(

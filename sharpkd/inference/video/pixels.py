@@ -18,8 +18,9 @@ from numpy.typing import NDArray
 
 from sharpkd.inference.video.facts import FULL, LIMITED, MATRICES, VideoFacts
 from sharpkd.inference.video.files import VideoError
+from sharpkd.inference.video.steady import Steady
 
-Mode = Literal["luma", "rgb"]
+Mode = Literal["auto", "luma", "rgb"]
 Restore = Callable[[NDArray[Any]], NDArray[Any]]
 
 
@@ -43,27 +44,29 @@ class Pixels(Protocol):
         ...
 
 
-def pixels_for(path: Path, facts: VideoFacts, mode: Mode) -> Pixels:
+def pixels_for(path: Path, facts: VideoFacts, mode: Mode, steady: bool = True) -> Pixels:
     """Choose how frames are shown.
 
     Args:
         path: named in errors.
         facts: of the stream.
-        mode: "luma" shows ``(H, W)``, "rgb" ``(H, W, 3)``; uint8, or uint16 for more than 8 bits.
+        mode: "luma" shows ``(H, W)``, "rgb" ``(H, W, 3)``; uint8, or uint16 for more than 8 bits. "auto" is
+            "luma" where there is such a plane, else "rgb".
+        steady: what stands still gets the answer of before: see `Steady`.
 
     Raises:
         VideoError: RGB video has no luma plane; a matrix that is not linear, or not known, gives no RGB.
     """
     has_luma = facts.pixel_format.startswith(("yuv", "gray"))
-    if mode == "luma":
+    if mode == "luma" or (mode == "auto" and has_luma):
         if not has_luma:
             raise VideoError(path, f"{facts.pixel_format} has no luma plane; use mode rgb")
-        return LumaPixels(facts)
+        return LumaPixels(facts, steady=steady)
     if facts.pixel_format.startswith("gray"):
-        return LumaPixels(facts, channels=3)
+        return LumaPixels(facts, channels=3, steady=steady)
     if has_luma and facts.known_matrix not in MATRICES:
         raise VideoError(path, f"colour matrix {facts.matrix} cannot be converted to RGB; use mode luma")
-    return RgbPixels(facts)
+    return RgbPixels(facts, steady)
 
 
 class LumaPixels:
@@ -75,11 +78,12 @@ class LumaPixels:
     Args:
         facts: of the stream.
         channels: 3 repeats luma, for a function that takes RGB; its answer's mean counts.
+        steady: see `pixels_for`.
     """
 
-    def __init__(self, facts: VideoFacts, channels: Literal[1, 3] = 1) -> None:
+    def __init__(self, facts: VideoFacts, channels: Literal[1, 3] = 1, steady: bool = True) -> None:
         self.channels = channels
-        self.interlaced = facts.interlaced
+        self.answers = Answers(facts.interlaced, steady)
         self.dtype = np.dtype(np.uint8 if facts.bits <= 8 else np.uint16)
         self.largest = (1 << facts.bits) - 1
         self.top = 255 if facts.bits <= 8 else 65535
@@ -98,7 +102,7 @@ class LumaPixels:
 
     def restored(self, shown: NDArray[Any], restore: Restore) -> NDArray[Any]:
         """See `Pixels.restored`."""
-        return _by_field(shown, restore, self.interlaced)
+        return self.answers(shown, restore)
 
     def write(self, frame: VideoFrame, shown: NDArray[Any], restored: NDArray[Any]) -> None:
         """See `Pixels.write`."""
@@ -119,10 +123,11 @@ class RgbPixels:
 
     Args:
         facts: of the stream.
+        steady: see `pixels_for`.
     """
 
-    def __init__(self, facts: VideoFacts) -> None:
-        self.interlaced = facts.interlaced
+    def __init__(self, facts: VideoFacts, steady: bool = True) -> None:
+        self.answers = Answers(facts.interlaced, steady)
         self.wide = facts.bits > 8
         self.rgb_format = "rgb48le" if self.wide else "rgb24"
         self.dtype = np.dtype(np.uint16 if self.wide else np.uint8)
@@ -152,7 +157,7 @@ class RgbPixels:
 
     def restored(self, shown: VideoFrame, restore: Restore) -> NDArray[Any]:
         """See `Pixels.restored`."""
-        return _by_field(self._array(shown), restore, self.interlaced)
+        return self.answers(self._array(shown), restore)
 
     def write(self, frame: VideoFrame, shown: VideoFrame, restored: NDArray[Any]) -> None:
         """See `Pixels.write`."""
@@ -199,14 +204,35 @@ def plane_array(plane: VideoPlane, dtype: np.dtype[Any]) -> NDArray[Any]:
     return np.ndarray((plane.height, plane.width), dtype, memoryview(plane), strides=strides)
 
 
-def _by_field(shown: NDArray[Any], restore: Restore, interlaced: bool) -> NDArray[Any]:
-    """The answer, for an interlaced frame of each field by itself: its lines are of another moment."""
-    if not interlaced or len(shown) < 2:
-        return _answer(shown, restore)
-    result = np.empty(shown.shape, shown.dtype)
-    for field in (0, 1):
-        result[field::2] = _answer(shown[field::2], restore)
-    return result
+class Answers:
+    """Asks a restoring function about one frame after the other.
+
+    Args:
+        interlaced: ask about each field by itself: its lines are of another moment.
+        steady: what stands still gets the answer of before. Whole frames are compared, never a field with the
+            other one.
+    """
+
+    def __init__(self, interlaced: bool, steady: bool) -> None:
+        self.interlaced, self._steady = interlaced, Steady() if steady else None
+
+    def __call__(self, shown: NDArray[Any], restore: Restore) -> NDArray[Any]:
+        """The answer to a frame, like it.
+
+        Raises:
+            ValueError: the function returned another shape or type.
+        """
+        if self._steady is None:
+            return self._asked(shown, restore)
+        return self._steady(shown, lambda frame: self._asked(frame, restore))
+
+    def _asked(self, shown: NDArray[Any], restore: Restore) -> NDArray[Any]:
+        if not self.interlaced or len(shown) < 2:
+            return _answer(shown, restore)
+        result = np.empty(shown.shape, shown.dtype)
+        for field in (0, 1):
+            result[field::2] = _answer(shown[field::2], restore)
+        return result
 
 
 def _answer(shown: NDArray[Any], restore: Restore) -> NDArray[Any]:

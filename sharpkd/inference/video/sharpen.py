@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from sharpkd.inference.video.pixels import Mode
 
-MODES = ("luma", "rgb")
+MODES = ("auto", "luma", "rgb")
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,13 @@ def sharpen_video(
     target: Path | str,
     restore: Callable[[NDArray[Any]], NDArray[Any]],
     *,
-    mode: Mode = "luma",
+    mode: Mode = "auto",
     codec: str | None = None,
     crf: float | None = None,
     preset: str | None = None,
     start: float | None = None,
     end: float | None = None,
+    steady: bool = True,
     overwrite: bool = False,
     on_frame: Callable[[int, int | None], None] | None = None,
 ) -> VideoReport:
@@ -73,12 +74,15 @@ def sharpen_video(
         restore: called with one array after the other; returns the same shape and type. In mode "luma" it
             gets ``(H, W)``, in mode "rgb" ``(H, W, 3)``, in full range: uint8, or uint16 for more than 8
             bits. A `Sharpener` is such a function for both. An interlaced frame comes field by field.
-        mode: "luma" leaves chroma untouched. Either way a ``restore`` that changes nothing changes no sample.
+        mode: "luma" leaves chroma untouched; "auto" is "luma", but "rgb" for RGB video. In each a ``restore``
+            that changes nothing changes no sample.
         codec: FFmpeg's name of an encoder; None for the source's kind, or H.264 (VP9 in .webm).
         crf: constant quality, smaller is finer; None for a fine one.
         preset: of the encoder, such as "fast".
         start: seconds from the file's beginning; what comes before is left out, timestamps begin anew.
         end: likewise; what comes from there on is left out.
+        steady: what stands still stays as it was sharpened first, so that it flickers no more than before,
+            and ``restore`` is not called where nothing changed: see `sharpkd.inference.video.steady.Steady`.
         overwrite: replace a target that exists.
         on_frame: called with the frames done and about how many there are (None where the file does not say).
 
@@ -114,7 +118,7 @@ def sharpen_video(
         copied = copied_streams(opened, target, container)
         kind = opened.video.codec_context.codec.canonical_name
         encoder = encoder_for(target, container, kind, codec)
-        pixels = pixels_for(source, opened.facts, mode)
+        pixels = pixels_for(source, opened.facts, mode, steady)
         encoding = encoding_for(target, encoder, opened.facts, crf, preset)
         notes = rehearse(opened, target, container, encoding)
         expected = opened.expected_frames()

@@ -45,13 +45,18 @@ class Cut:
         return None if self.end is None else self.end - self.start
 
 
+LONGEST = 3e9
+"""Seconds."""
+
+
 def cut_of(path: Path, start: float | None, end: float | None) -> Cut:
     """Check what the user gave.
 
     Raises:
-        VideoError: a negative time, or an end that is not after the start.
+        VideoError: a negative time, or one of more than a century, or an end that is not after the start.
     """
-    if (start is not None and not start >= 0) or (end is not None and not end > (start or 0)):
+    first, last = start or 0.0, LONGEST if end is None else end
+    if not (0 <= first < last <= LONGEST):
         raise VideoError(path, f"start and end must be 0 <= start < end (seconds), got {start} and {end}")
     return Cut(Fraction(str(start or 0)), None if end is None else Fraction(str(end)))
 

@@ -163,7 +163,10 @@ def test_targets_that_exist(tmp_path: Path, make_clip: Any, look: Any) -> None:
     assert look(source).times == times
 
 
-@pytest.mark.parametrize(("start", "end"), [(-1, None), (2, 1), (1, 1), (float("nan"), None), (None, 0)])
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [(-1, None), (2, 1), (1, 1), (float("nan"), None), (None, 0), (1e30, None), (None, float("inf"))],
+)
 def test_times_that_make_no_part(start: Any, end: Any, tmp_path: Path, make_clip: Any) -> None:
     source = make_clip(tmp_path / "in.mkv", pts=(0, 40))
     message = f"{source}: start and end must be 0 <= start < end (seconds), got {start} and {end}"
@@ -176,7 +179,7 @@ def test_a_part_beyond_the_end_holds_no_frames(tmp_path: Path, make_clip: Any) -
 
 
 def test_an_unknown_mode(tmp_path: Path, make_clip: Any) -> None:
-    with pytest.raises(ValueError, match="mode must be one of luma, rgb, got 'yuv'"):
+    with pytest.raises(ValueError, match="mode must be one of auto, luma, rgb, got 'yuv'"):
         sharpen_video(make_clip(tmp_path / "in.mkv"), tmp_path / "out.mkv", never, mode="yuv")  # type: ignore[arg-type]  # that is the test
 
 
@@ -193,3 +196,10 @@ def test_without_pyav_one_line_says_how_to_get_it(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "in.mp4: videos need PyAV: pip install 'sharpkd[video]'\n", done.stderr
+
+
+def test_transparency_that_is_not_decoded_is_not_lost_silently(tmp_path: Path, make_clip: Any) -> None:
+    fast = {"deadline": "realtime", "cpu-used": "8", "auto-alt-ref": "0"}
+    source = make_clip(tmp_path / "in.webm", codec="libvpx-vp9", pixel_format="yuva420p", options=fast)
+    message = f"{source}: its transparency (WebM's alpha mode) cannot be decoded and would be lost"
+    refuse(message, source, tmp_path / "out.mkv")

@@ -16,10 +16,12 @@ BLOCK = 8
 CALM = 2.0
 """Levels of 255, root mean square: blocks that differ by no more may show the same. Two frames of noise 1
 differ by 1.4: the package's students amplify such noise. More of it they rather remove."""
-PARTS = 4
-"""A mean square is counted in such parts of what is calm. A sample tells of at most 255 of them, shared by
-all of its block: a grey pixel that jumps by BLOCK times what is calm moves its block by itself."""
-SQUARES = [min(255, round(PARTS * (level / CALM) ** 2)) for level in range(256)]
+SUDDEN = BLOCK * CALM
+"""Levels of 255: one sample that jumps by so much moves its block by itself, as its square alone makes the
+mean of the block's that of what is calm."""
+PARTS = 3
+"""A mean square is counted in such parts of what is calm, in 8 bits; rounding makes the bound 2.2 levels."""
+SQUARES = [round(PARTS * (level / CALM) ** 2) if level < SUDDEN else 255 for level in range(256)]
 
 
 class Steady:
@@ -29,16 +31,13 @@ class Steady:
     block keeps the frame that it was last sharpened in, and what was added to it there. As long as its
     pixels, and those of the blocks around it, stay close to that frame, the same is added again: then the
     result changes by exactly what the video itself changes by. A block that differs is sharpened anew; slow
-    changes add up until it does. Where no block differs, nothing is computed. For one thread.
+    changes add up until it does. Where no block differs, nothing is computed. For one thread, and frames of
+    one shape and type.
     """
 
     def __init__(self) -> None:
         self._seen: Frame | None = None
         self._added: NDArray[Any] | None = None
-
-    def forget(self) -> None:
-        """The next frame is sharpened anew, all of it."""
-        self._seen = self._added = None
 
     def __call__(self, frame: Frame, sharpen: Callable[[Frame], Frame]) -> Frame:
         """One frame more.
@@ -52,7 +51,7 @@ class Steady:
             Like ``frame``.
         """
         seen, added = self._seen, self._added
-        if seen is None or added is None or seen.shape != frame.shape or seen.dtype != frame.dtype:
+        if seen is None or added is None:
             return self._anew(frame, sharpen)
         changed = changed_blocks(frame, seen)
         if changed.all():
@@ -73,7 +72,7 @@ class Steady:
 
 
 def changed_blocks(frame: Frame, seen: Frame) -> NDArray[np.bool_]:
-    """Which blocks of ``frame`` differ from those of ``seen``, or touch one that does.
+    """Which blocks of ``frame`` differ from those of ``seen`` in any channel, or touch one that does.
 
     Args:
         frame: ``(H, W)`` or ``(H, W, 3)``, uint8 or uint16, of which the upper 8 bits are looked at.
@@ -82,26 +81,20 @@ def changed_blocks(frame: Frame, seen: Frame) -> NDArray[np.bool_]:
     Returns:
         ``(⌈H / BLOCK⌉, ⌈W / BLOCK⌉)``.
     """
-    channels = _channels(frame.shape)
-    difference = ImageChops.difference(_plane(frame), _plane(seen))
-    means = difference.point(SQUARES).reduce((BLOCK * channels, BLOCK))
-    padded = np.pad(np.asarray(means) > PARTS, 1)
+    difference = ImageChops.difference(_picture(frame), _picture(seen))
+    means = difference.point(SQUARES * len(difference.getbands())).reduce(BLOCK)
+    changed = np.asarray(means) > PARTS
+    padded = np.pad(changed if frame.ndim == 2 else changed.any(2), 1)
     rows = padded[:-2] | padded[1:-1] | padded[2:]
     return rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:]
 
 
-def _channels(shape: tuple[int, ...]) -> int:
-    return shape[2] if len(shape) == 3 else 1
-
-
-def _plane(frame: Frame) -> Image.Image:
-    """Of the samples of every row, channels beside each other."""
-    samples = frame.reshape(len(frame), -1)
-    return Image.fromarray(samples if frame.dtype == np.uint8 else (samples >> 8).astype(np.uint8))
+def _picture(frame: Frame) -> Image.Image:
+    return Image.fromarray(frame if frame.dtype == np.uint8 else (frame >> 8).astype(np.uint8))
 
 
 def _of_samples(blocks: NDArray[np.bool_], shape: tuple[int, ...]) -> NDArray[np.bool_]:
     """``shape``: true in the blocks that are."""
-    channels = _channels(shape)
+    channels = shape[2] if len(shape) == 3 else 1
     whole = blocks.repeat(BLOCK, axis=0).repeat(BLOCK * channels, axis=1)
     return whole[: shape[0], : shape[1] * channels].reshape(shape)
