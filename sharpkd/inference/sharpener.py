@@ -183,7 +183,7 @@ class Sharpener:
             strength: as of calling the sharpener.
 
         Returns:
-            A function of a frame, as of calling the sharpener; for one thread.
+            A function of a frame: an array, as of calling the sharpener; for one thread.
         """
         return Scenes(self, strength)
 
@@ -358,8 +358,10 @@ def _cautious(info: ModelInfo) -> float:
 
 
 def _as_array(image: NDArray[Any] | Image.Image) -> NDArray[Any]:
-    if not isinstance(image, Image.Image):
+    if isinstance(image, np.ndarray):
         return image
+    if not isinstance(image, Image.Image):
+        raise TypeError(f"an image is a NumPy array or a PIL image, got {type(image).__name__}")
     if image.mode not in ("RGB", "L"):
         raise ValueError(f"a PIL image must be RGB or L, got {image.mode}: use image.convert('RGB')")
     return np.asarray(image)

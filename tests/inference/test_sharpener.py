@@ -165,6 +165,13 @@ def test_bad_input(image: Any, strength: float, message: str, identity_onnx: Pat
         Sharpener(identity_onnx)(image, strength)
 
 
+@pytest.mark.parametrize("image", ["photo.png", None, [[1, 2], [3, 4]]])
+def test_what_is_no_image_at_all(image: Any, identity_onnx: Path) -> None:
+    message = f"an image is a NumPy array or a PIL image, got {type(image).__name__}"
+    with pytest.raises(TypeError, match=re.escape(message)):
+        Sharpener(identity_onnx)(image)
+
+
 def test_negative_tile(identity_onnx: Path) -> None:
     message = "tile must be 0 (the whole image) or a number of pixels, got -1"
     with pytest.raises(ValueError, match=re.escape(message)):

@@ -121,7 +121,8 @@ def _pixel_format(target: Path, encoder: av.Codec, facts: VideoFacts) -> str:
         # yuvj420p is yuv420p with a word about its range, which the stream carries too
         wanted = wanted.replace("yuvj", "yuv")
     if wanted not in formats:
-        raise VideoError(target, f"{name} cannot write {facts.pixel_format}; it writes {', '.join(formats)}")
+        writes = f"it writes {', '.join(formats)}" if formats else "it does not tell what it writes"
+        raise VideoError(target, f"{name} cannot write {facts.pixel_format}; {writes}")
     if facts.interlaced and (name not in INTERLACED_ENCODERS or wanted != facts.pixel_format):
         raise VideoError(
             target,

@@ -92,6 +92,12 @@ def test_encoders_and_their_options(tmp_path: Path, make_clip: Any) -> None:
     deep = make_clip(tmp_path / "deep.mkv", pixel_format="yuv420p10le")
     with pytest.raises(VideoError, match="libvpx-vp9 cannot write yuv420p10le; it writes yuv420p, "):
         sharpen_video(deep, tmp_path / "out.webm", never)
+    refuse(
+        f"{target}: rawvideo cannot write yuv420p; it does not tell what it writes",
+        even,
+        target,
+        codec="rawvideo",
+    )
 
 
 def test_tags_that_a_codec_would_lose(tmp_path: Path, make_clip: Any) -> None:
