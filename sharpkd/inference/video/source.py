@@ -21,7 +21,8 @@ SEEK_MARGIN = Fraction(5)
 """Seconds before the start at which reading begins, and after the end at which it ends: what belongs to one
 moment is stored at some distance from each other."""
 CUT_OFF = Fraction(1)
-"""Seconds that may be missing at a file's end before it is taken for one that was cut off."""
+"""Seconds that may be missing at a file's end before it is taken for one that was cut off; of a short one a
+quarter."""
 MICROSECONDS = 1_000_000
 NO_TEXT = b"\0\0"
 """A text of MP4 is its length in two bytes, then its letters."""
@@ -253,7 +254,7 @@ class VideoSource:
         lasts = Fraction(self.container.duration or 0, MICROSECONDS)
         # Matroska counts its length from 0, MP4 from the first timestamp: never too short against this.
         ended = self._reached
-        if self._to is None and lasts - ended > CUT_OFF:
+        if self._to is None and lasts - ended > min(CUT_OFF, lasts / 4):
             found.append(
                 f"the input says that it lasts {float(lasts):.1f} s, but ends at {float(ended):.1f} s"
             )

@@ -158,6 +158,15 @@ def test_a_file_that_was_cut_off_is_sharpened_as_far_as_it_goes_with_a_note(
     assert re.fullmatch(r"the input says that it lasts 8\.0 s, but ends at [3-5]\.\d s", report.notes[0])
 
 
+def test_a_short_file_that_was_cut_off_has_a_note_too(tmp_path: Path, make_clip: Any) -> None:
+    whole = make_clip(tmp_path / "whole.mkv", pts=range(0, 800, 40))
+    half = tmp_path / "half.mkv"
+    half.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    assert sharpen_video(whole, tmp_path / "out.mkv", lambda image: image).notes == ()
+    (note,) = sharpen_video(half, tmp_path / "out.mkv", lambda image: image, overwrite=True).notes
+    assert re.fullmatch(r"the input says that it lasts 0\.8 s, but ends at 0\.[345] s", note)
+
+
 def test_targets_that_exist(tmp_path: Path, make_clip: Any, look: Any) -> None:
     source = make_clip(tmp_path / "in.mkv")
     (tmp_path / "out.mkv").write_bytes(b"old")
