@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from enum import StrEnum
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from sharpkd.cli.console import INTERRUPTED, SOME_FAILED, Voice, console, say, stop
+from sharpkd.cli.console import INTERRUPTED, SOME_FAILED, Voice, forget, is_closed, say, stop
 from sharpkd.cli.plan import STREAM, Naming, UsageError, plan
 
 if TYPE_CHECKING:
@@ -59,109 +60,85 @@ app = typer.Typer(
 def sharpen(
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help="Files, patterns, folders (need -o), or - (stdin)."),
+        typer.Argument(metavar="INPUT...", help="Files, patterns, folders (-o), - (stdin)."),
     ],
     output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o", "--output", metavar="PATH", help="File, folder, or - (stdout). Default: beside INPUT."
-        ),
+        str | None,
+        typer.Option("-o", "--output", metavar="PATH", help="File, FOLDER/, or - (stdout)."),
     ] = None,
     model: Annotated[
         Path,
         typer.Option(
-            "--model",
-            help="auto (default), fast, balanced, quality or a file.",
-            metavar="NAME|PATH",
-            show_default=False,
+            "--model", metavar="NAME", help="auto, fast, balanced, quality, file", show_default=False
         ),
     ] = Path(AUTO),
     budget_ms: Annotated[
         float | None,
-        typer.Option(metavar="N", help="auto: the best model within it a picture, frame."),
+        typer.Option(metavar="N", help="auto: ms a picture or video's frame"),
     ] = None,
     strength: Annotated[
         float,
-        typer.Option(min=0.0, max=2.0, metavar="0..2", help="0 keeps it, 1 is the net's, 2 exaggerates."),
+        typer.Option(
+            min=0.0, max=2.0, metavar="", help="0 keeps it, 1 (default): the net's", show_default=False
+        ),
     ] = 1.0,
     engine: Annotated[
         EngineChoice,
-        typer.Option(
-            metavar="NAME",
-            help="auto (the model's fastest), openvino, onnxruntime, torch.",
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help="auto, openvino, onnxruntime, torch.", show_default=False),
     ] = EngineChoice.auto,
     precision: Annotated[
         PrecisionChoice,
-        typer.Option(
-            metavar="NAME",
-            help="auto (the processor's fastest floats), bf16, fp16, fp32 or int8.",
-            show_default=False,
-        ),
+        typer.Option(metavar="NAME", help="auto, bf16, fp16, fp32 or int8.", show_default=False),
     ] = PrecisionChoice.auto,
     tile: Annotated[
-        int | None, typer.Option(min=0, metavar="PIXELS", help="Side of a tile; 0: all at once.")
+        int | None, typer.Option(min=0, metavar="N", help="Side of a tile, pixels; 0: no tile.")
     ] = None,
     file_format: Annotated[
         str | None,
-        typer.Option(
-            "--format", metavar="NAME", help="png, jpg, webp, tif, avif, gif or bmp. Default: INPUT's."
-        ),
+        typer.Option("--format", metavar="NAME", help="png, jpg, webp, tif, avif, gif, bmp"),
     ] = None,
     quality: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=100, metavar="1..100", help="Of jpg, webp, avif. Default: 95, or INPUT's if better."
-        ),
+        int | None, typer.Option(min=1, max=100, metavar="", help="Of jpg, webp, avif: 95, or INPUT's.")
     ] = None,
     suffix: Annotated[
-        str | None,
-        typer.Option(
-            metavar="TEXT", help="Behind the result's name. Default: _sharp; none in a folder by -o."
-        ),
+        str | None, typer.Option(metavar="TEXT", help="Of names: _sharp; none in FOLDER/.")
     ] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", metavar="", help="Replace files that exist.")
+    ] = False,
     skip_existing: Annotated[
-        bool, typer.Option("--skip-existing", help="Leave files that exist, and go on.")
+        bool, typer.Option("--skip-existing", metavar="", help="Leave files that exist, and go on.")
     ] = False,
     jobs: Annotated[
-        int | None,
-        typer.Option(
-            "-j", "--jobs", min=1, metavar="N", help="Pictures at a time (1). Results are the same."
-        ),
+        int | None, typer.Option("-j", "--jobs", min=1, metavar="N", help="Pictures at a time (1).")
     ] = None,
     cluster: Annotated[
-        ClusterChoice | None,
-        typer.Option(metavar="ray", help="-o FOLDER: on Ray's machines, a picture each core."),
+        ClusterChoice | None, typer.Option(metavar="ray", help="-o FOLDER/: on Ray's machines.")
     ] = None,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Also write NAME_compare: before and after side by side.")
+        bool, typer.Option("--compare", metavar="", help="Also NAME_compare: before, after.")
     ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="One line of JSON for each input on stdout.")
+        bool, typer.Option("--json", metavar="", help="A line of JSON an input, on stdout.")
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("-v", "--verbose", help="Tell of each result, and the measured blur.")
+        bool, typer.Option("-v", "--verbose", metavar="", help="Tell of each result and the blur.")
     ] = False,
-    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Say only what failed.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", metavar="", help="Say only what failed.")] = False,
     codec: Annotated[
-        str | None,
-        typer.Option(metavar="NAME", help="Of a video: encoder, such as libx265."),
+        str | None, typer.Option(metavar="NAME", help="Video: encoder, such as libx265.")
     ] = None,
-    crf: Annotated[
-        float | None, typer.Option(metavar="N", help="Of a video: quality; less is finer.")
-    ] = None,
+    crf: Annotated[float | None, typer.Option(metavar="N", help="Video: quality; less is finer.")] = None,
     preset: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Of a video: the encoder's, such as fast.")
+        str | None, typer.Option(metavar="NAME", help="Video: the encoder's, such as fast.")
     ] = None,
-    start: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: from here on.")] = None,
-    end: Annotated[float | None, typer.Option(metavar="SECONDS", help="Of a video: up to here.")] = None,
+    start: Annotated[float | None, typer.Option(metavar="SECONDS", help="Video: from here on.")] = None,
+    end: Annotated[float | None, typer.Option(metavar="SECONDS", help="Video: up to here.")] = None,
 ) -> None:
     """Sharpen pictures and videos: sharpkd sharpen photo.jpg"""
     from sharpkd.cli.run import Settings, run
+    from sharpkd.cli.videos import Encoding, refuse, run_videos
     from sharpkd.inference.image_io import READ_SUFFIXES
-    from sharpkd.inference.video.command import sharpen_videos
     from sharpkd.inference.video.files import FORMAT_OF_SUFFIX, is_video
 
     if overwrite and skip_existing:
@@ -169,46 +146,44 @@ def sharpen(
     if verbose and quiet:
         stop("--verbose and --quiet contradict each other")
     kind = None if file_format is None else file_format.lower().lstrip(".")
+    known = (*READ_SUFFIXES, *FORMAT_OF_SUFFIX)
+    target = None if output is None else Path(output)
+    folder = output is not None and output.endswith(("/", os.sep))
     try:
-        work = plan(inputs, output, Naming(suffix, kind, compare), (*READ_SUFFIXES, *FORMAT_OF_SUFFIX))
+        work = plan(inputs, target, Naming(suffix, kind, compare), known, folder=folder)
     except UsageError as error:
         stop(str(error))
     pictures, videos = ([job for job in work if is_video(job.source) == asked] for asked in (False, True))
-    for option, given in (("--format", kind), ("--compare", compare), ("--json", as_json)):
-        if videos and given:
-            stop(f"{option} is for pictures, and {videos[0].source} is a video: leave one of them out")
+    for_pictures = [option for option, given in (("--format", kind), ("--compare", compare)) if given]
+    if videos and for_pictures and not pictures:
+        stop(f"{for_pictures[0]} is for pictures, and {videos[0].source} is a video: leave one of them out")
+    if is_closed(sys.stdout) and (as_json or work[0].target == STREAM):
+        stop("standard output is closed: " + ("leave out --json" if as_json else "give a file with -o"))
     if work[0].target == STREAM and as_json:
         stop("--json and the picture would both go to stdout: give a file with -o")
     if work[0].target == STREAM and sys.stdout.isatty():
         stop("stdout is a terminal: give a file with -o, or redirect it")
     if cluster and videos:
         stop(f"--cluster {cluster} is for pictures, and {videos[0].source} is a video: leave one of them out")
-    if cluster and (output is None or STREAM in (output, work[0].source) or work[0].target == output):
+    if cluster and (target is None or STREAM in (target, work[0].source) or work[0].target == target):
         stop(f"--cluster {cluster} needs a folder for its results: give one with -o")
     chooser = _chooser(model, engine, tile, precision, budget_ms, quiet)
     settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
     voice = Voice(verbose, quiet, as_json)
     failed = 0
-    if cluster and output is not None:
+    if cluster and target is not None:
         from sharpkd.cli.cluster import Model, run_on_ray
 
         path = None if str(model) == AUTO else model
         asked = Model(path, engine.value, tile, precision.value, budget_ms)
-        failed = run_on_ray(pictures, output, asked, settings, jobs, voice)
+        failed = run_on_ray(pictures, target, asked, settings, jobs, voice)
     elif pictures:
         failed = run(pictures, chooser, settings, jobs or 1, voice)
-    failed += sharpen_videos(
-        [(job.source, job.target) for job in videos if not (skip_existing and job.target.exists())],
-        lambda: chooser.for_scene(strength),
-        console(),
-        codec=codec,
-        crf=crf,
-        preset=preset,
-        start=start,
-        end=end,
-        overwrite=overwrite,
-    )
-    if failed:
+    if for_pictures:
+        failed += refuse(videos, for_pictures[0], voice)
+    else:
+        failed += run_videos(videos, chooser, settings, Encoding(codec, crf, preset, start, end), voice)
+    if failed or voice.lost:
         raise typer.Exit(SOME_FAILED)
 
 
@@ -278,15 +253,33 @@ def main() -> None:
     """Run the command line (the `sharpkd` script)."""
     # NumPy's matrices are small here: OpenBLAS's further threads would only wait, and burn a core each
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    _prepare_streams()
     try:
         app()
     except KeyboardInterrupt:
         say("interrupted")
         raise SystemExit(INTERRUPTED) from None
+    except OSError as error:  # such as of `info` where standard output is a full disk
+        if not is_closed(sys.stdout):
+            forget(sys.stdout)
+        say(str(error))
+        raise SystemExit(SOME_FAILED) from None
     except SystemExit as end:
         if end.code == INTERRUPTED:  # typer ends so, without a word
             say("interrupted")
         raise
+
+
+def _prepare_streams() -> None:
+    """No character that an encoding lacks is an error, and no file gets the number of a closed stream."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest number that is free
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _chooser(

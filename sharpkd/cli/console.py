@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import typer
 
@@ -50,7 +51,7 @@ class Outcome:
     unwritten: bool = False
 
     def as_json(self) -> str:
-        """One line of JSON."""
+        """One line of JSON, in ASCII: no encoding of standard output lacks a character of it."""
         fields = {
             "input": str(self.source),
             "output": None if self.output is None else str(self.output),
@@ -62,7 +63,7 @@ class Outcome:
         }
         if self.compare is not None:
             fields["compare"] = str(self.compare)
-        return json.dumps(fields, ensure_ascii=False)
+        return json.dumps(fields)
 
     def details(self) -> str:
         """Size, time and what was found, in brackets, for the line that tells of the result."""
@@ -71,7 +72,7 @@ class Outcome:
         return f" ({'; '.join(known)})" if known else ""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Voice:
     """How much is said.
 
@@ -79,17 +80,18 @@ class Voice:
         verbose: each result with its size and seconds.
         quiet: failures alone.
         json: a line of JSON for each input.
+        lost: standard output did not take such a line, as on a full disk; no more are written.
     """
 
     verbose: bool = False
     quiet: bool = False
     json: bool = False
+    lost: bool = False
 
     def tell(self, outcome: Outcome) -> None:
         """Say how one input ended."""
-        if self.json:
-            sys.stdout.write(outcome.as_json() + "\n")
-            sys.stdout.flush()
+        if self.json and not self.lost:
+            self._write(outcome.as_json())
         if outcome.error is not None:
             say(outcome.error)
             return
@@ -99,6 +101,15 @@ class Voice:
             say(f"{outcome.source} -> {outcome.output}{outcome.details() if self.verbose else ''}")
         for note in outcome.notes:
             say(f"{outcome.source}: note: {note}")
+
+    def _write(self, line: str) -> None:
+        try:
+            sys.stdout.write(line + "\n")
+            sys.stdout.flush()
+        except OSError as error:
+            self.lost = True
+            forget(sys.stdout)
+            say(f"standard output cannot be written ({error.strerror or error}): it lacks lines of --json")
 
     @contextmanager
     def counting(self, total: int) -> Iterator[Count]:
@@ -154,12 +165,32 @@ def console() -> Console:
     """What lines for people go to: stderr, for stdout may be a picture. One, so that bar and lines agree."""
     from rich.console import Console
 
-    return Console(stderr=True, soft_wrap=True)
+    class Lasting(Console):
+        """Does not end the program where nobody reads any more."""
+
+        def on_broken_pipe(self) -> None:
+            forget(sys.stderr)
+
+    return Lasting(stderr=True, soft_wrap=True)
 
 
 def say(line: str) -> None:
-    """One line, as it is."""
-    console().print(line, markup=False, highlight=False)
+    """One line, as it is; to nobody where stderr cannot be written, for the work goes on."""
+    try:
+        console().print(line, markup=False, highlight=False)
+    except OSError:
+        forget(sys.stderr)
+
+
+def is_closed(stream: TextIO | None) -> bool:
+    """Whether the command was started without ``stream``, as by ``>&-``."""
+    return stream is None
+
+
+def forget(stream: TextIO) -> None:
+    """Let what goes to ``stream``, and what it still holds, vanish: else Python complains when it ends."""
+    with suppress(OSError):  # it is no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def stop(line: str) -> NoReturn:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ FORMATS = {
     **{"avif": ".avif", "gif": ".gif", "bmp": ".bmp"},
 }
 MAGIC = "*?["
+ENDING = re.compile(r"\.[A-Za-z0-9]{1,5}")
+"""What looks like the ending of a file's name."""
 
 
 class UsageError(ValueError):
@@ -59,7 +62,14 @@ class Naming:
         return (source.parent if folder is None else folder) / f"{source.stem}{behind}{ending}"
 
 
-def plan(inputs: Sequence[Path], output: Path | None, naming: Naming, suffixes: Sequence[str]) -> list[Job]:
+def plan(
+    inputs: Sequence[Path],
+    output: Path | None,
+    naming: Naming,
+    suffixes: Sequence[str],
+    *,
+    folder: bool = False,
+) -> list[Job]:
     """The jobs, in the order of the inputs.
 
     Args:
@@ -67,16 +77,20 @@ def plan(inputs: Sequence[Path], output: Path | None, naming: Naming, suffixes: 
         output: a file for one input, a folder, `STREAM`, or None: beside the inputs.
         naming: how results are named.
         suffixes: of the files that are pictures.
+        folder: ``output`` is one, whatever its name: it was given with a slash at its end.
 
     Raises:
         UsageError: nothing found, results that would collide, a folder without a place for its results, or
             options that contradict each other.
     """
-    _check_format(output, naming, suffixes)
+    one_file = output not in (None, STREAM) and not folder and _is_one_file(output, suffixes)
+    _check_format(output, naming, one_file)
     found = list({_same(path): path for pattern in inputs for path in _expanded(pattern)}.values())
-    single = output is not None and (output == STREAM or _is_one_file(output, suffixes))
+    single = one_file or output == STREAM
     if single and (len(found) > 1 or _is_folder(found[0], suffixes)):
         raise UsageError(f"{output} is one file, but there are several inputs: give a folder with -o")
+    if output is not None and not single and not folder:
+        _check_ending(found, output, suffixes)
     if STREAM in found:
         return [_stream_job(found, output, single, naming)]
     jobs: list[Job] = []
@@ -90,12 +104,11 @@ def plan(inputs: Sequence[Path], output: Path | None, naming: Naming, suffixes: 
     return jobs
 
 
-def _check_format(output: Path | None, naming: Naming, suffixes: Sequence[str]) -> None:
+def _check_format(output: Path | None, naming: Naming, one_file: bool) -> None:
     if naming.format is not None and naming.format not in FORMATS:
         raise UsageError(f"--format {naming.format} is not one of {', '.join(FORMATS)}")
     if naming.suffix is not None and (os.sep in naming.suffix or "/" in naming.suffix):
         raise UsageError(f"--suffix {naming.suffix} is not part of a name: give folders with -o")
-    one_file = output is not None and output != STREAM and _is_one_file(output, suffixes)
     if one_file and output is not None and naming.format is not None:
         ending = FORMATS[naming.format]
         if FORMATS.get(output.suffix.lower().lstrip(".")) != ending:
@@ -108,16 +121,34 @@ def _check_format(output: Path | None, naming: Naming, suffixes: Sequence[str]) 
 
 def _is_folder(source: Path, suffixes: Sequence[str]) -> bool:
     """Not one that is named as a picture is: that fails alone, when it is read."""
-    return source.is_dir() and source.suffix.lower() not in suffixes
+    try:
+        return source.is_dir() and source.suffix.lower() not in suffixes
+    except OSError:  # what is wrong with it is said when it is read
+        return False
 
 
-def _is_one_file(output: Path, suffixes: Sequence[str]) -> bool:
-    return output.suffix.lower() in suffixes and not output.is_dir()
+def _is_one_file(output: Path | None, suffixes: Sequence[str]) -> bool:
+    if output is None:
+        return False
+    try:
+        return not output.is_dir() and output.suffix.lower() in suffixes
+    except OSError as error:
+        raise UsageError(f"{output} cannot be written ({error.strerror})") from None
+
+
+def _check_ending(found: Sequence[Path], output: Path, suffixes: Sequence[str]) -> None:
+    """A file of an unknown kind was meant, where one input would go into a new folder ``name.ending``."""
+    one_input = len(found) == 1 and not _is_folder(found[0], suffixes)
+    if one_input and ENDING.fullmatch(output.suffix) and not output.exists():
+        raise UsageError(
+            f"{output}: files that end in {output.suffix} are not written (but {', '.join(suffixes)}); "
+            f"for a folder of that name, end it with a slash: -o {output}/"
+        )
 
 
 def _expanded(pattern: Path) -> list[Path]:
     text = str(pattern)
-    if not any(sign in text for sign in MAGIC) or pattern.exists():
+    if not any(sign in text for sign in MAGIC) or os.path.exists(pattern):
         return [pattern]
     found = [Path(name) for name in sorted(glob.glob(text, recursive=True))]
     if not found:

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, NoReturn
 
-from sharpkd.cli.console import INTERRUPTED, TERMINATED, Count, Outcome, Voice, say
+from sharpkd.cli.console import INTERRUPTED, TERMINATED, Count, Outcome, Voice, forget, is_closed, say
 from sharpkd.cli.plan import FORMATS, STREAM, Job
 
 if TYPE_CHECKING:
@@ -96,16 +96,19 @@ def leave(interrupt: KeyboardInterrupt, done: str) -> NoReturn:
     terminated = isinstance(interrupt, Terminated)
     say(f"{'stopped' if terminated else 'interrupted'}: {done}")
     code = TERMINATED if terminated else INTERRUPTED
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError):  # a full disk changes nothing about the end
+            if not is_closed(stream):
+                stream.flush()
     os._exit(code)
 
 
 @contextmanager
 def sigterm_as_interrupt() -> Iterator[None]:
-    """SIGTERM raises `Terminated` while the block runs, in the main thread."""
+    """SIGTERM raises `Terminated` while the block runs, in the main thread; a further one does nothing."""
 
     def handle(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
         raise Terminated
 
     if threading.current_thread() is not threading.main_thread():
@@ -249,6 +252,8 @@ def _read(source: Path) -> ImageFile:
 
     if source != STREAM:
         return read_image(source)
+    if is_closed(sys.stdin):
+        raise ImageFileError(source, "standard input is closed")
     data = sys.stdin.buffer.read(LARGEST_STREAM + 1)
     if len(data) > LARGEST_STREAM:
         raise ImageFileError(source, f"is more than {LARGEST_STREAM >> 30} GB")
@@ -264,7 +269,9 @@ def _write_stream(file: ImageFile, settings: Settings) -> tuple[str, ...]:
         sys.stdout.buffer.write(data)
         sys.stdout.buffer.flush()
     except BrokenPipeError:
-        # Else Python would complain once more when it ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        forget(sys.stdout)
         raise ImageFileError(STREAM, "standard output was closed before all was written") from None
+    except OSError as error:
+        forget(sys.stdout)
+        raise ImageFileError(STREAM, f"standard output cannot be written ({error.strerror})") from None
     return notes

@@ -62,6 +62,9 @@ class Choice:
         return f"{what}: {self.reason}"
 
 
+OnChoice = Callable[[Choice], None]
+
+
 @dataclass(frozen=True)
 class Chosen:
     """A model for one file, and what was found of its first picture.
@@ -98,8 +101,8 @@ class Chooser(Protocol):
         """For all pictures of a file alike, by its first; ``measured`` asks for an estimate in any case."""
         ...
 
-    def for_scene(self, strength: float = 1.0) -> Callable[[Frame], Frame]:
-        """As `Sharpener.for_scene`."""
+    def for_scene(self, strength: float = 1.0, on_choice: OnChoice | None = None) -> Callable[[Frame], Frame]:
+        """As `Sharpener.for_scene`; ``on_choice`` is told once, at the first frame at the latest."""
         ...
 
 
@@ -120,8 +123,10 @@ class OneModel:
         choice = Choice(self.sharpener.info.path.stem)
         return Chosen(choice, self.sharpener, estimate, only=False)
 
-    def for_scene(self, strength: float = 1.0) -> Callable[[Frame], Frame]:
+    def for_scene(self, strength: float = 1.0, on_choice: OnChoice | None = None) -> Callable[[Frame], Frame]:
         """See `Chooser`."""
+        if on_choice is not None:
+            on_choice(Choice(self.sharpener.info.path.stem))
         return self.sharpener.for_scene(strength)
 
 
@@ -178,14 +183,16 @@ class AutoSharpener:
         only = len(file.pictures) == 1 and not first.grey
         return Chosen(choice, self.sharpener(choice.model), estimate, only)
 
-    def for_scene(self, strength: float = 1.0) -> Callable[[Frame], Frame]:
+    def for_scene(self, strength: float = 1.0, on_choice: OnChoice | None = None) -> Callable[[Frame], Frame]:
         """See `Chooser`: chosen by the first frame's size; a scene that is sharp is not left alone."""
         restore: list[Callable[[Frame], Frame]] = []
 
         def on_frame(frame: Frame) -> Frame:
             if not restore:
-                name = self.choose_for_frames(*frame.shape[:2]).model
-                restore.append(self.sharpener(name).for_scene(strength))
+                choice = self.choose_for_frames(*frame.shape[:2])
+                if on_choice is not None:
+                    on_choice(choice)
+                restore.append(self.sharpener(choice.model).for_scene(strength))
             return restore[0](frame)
 
         return on_frame

@@ -16,7 +16,7 @@ def photo(tmp_path: Path) -> Path:
     """A small PNG in a folder of its own."""
     pixels = np.random.default_rng(0).integers(0, 256, (31, 45, 3), np.uint8)
     path = tmp_path / "in" / "photo.png"
-    path.parent.mkdir()
+    path.parent.mkdir(exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
 

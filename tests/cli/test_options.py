@@ -78,6 +78,32 @@ def test_bad_standard_input(sharpkd: Run, student_onnx: Path, tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_slash_makes_a_folder_of_any_name(
+    sharpkd: Run, photo: Path, student_onnx: Path, tmp_path: Path
+) -> None:
+    model = ("--model", student_onnx)
+    result = sharpkd("sharpen", photo, "-o", tmp_path / "x.heic", *model)
+    assert result.exit_code == 2
+    assert result.output.startswith(
+        f"{tmp_path / 'x.heic'}: files that end in .heic are not written (but .png,"
+    )
+    assert not (tmp_path / "x.heic").exists()
+    for _ in range(2):
+        result = sharpkd("sharpen", photo, "-o", f"{tmp_path / 'x.heic'}/", "--overwrite", *model)
+        assert (result.exit_code, result.output) == (0, "")
+        assert [path.name for path in (tmp_path / "x.heic").iterdir()] == ["photo.png"]
+
+
+@pytest.mark.parametrize("ending", ["png", "mkv"])
+def test_a_name_too_long_is_one_line(ending: str, sharpkd: Run, photo: Path, student_onnx: Path) -> None:
+    name = f"{'a' * 260}.{ending}"
+    result = sharpkd("sharpen", photo, "-o", name, "--model", student_onnx)
+    assert (result.exit_code, result.output) == (2, f"{name} cannot be written (File name too long)\n")
+    result = sharpkd("sharpen", name, "--model", student_onnx)
+    assert (result.exit_code, result.output.count("\n")) == (1, 1)
+    assert "File name too long" in result.output
+
+
 def test_closed_standard_output(student_onnx: Path, tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8)
     Image.fromarray(pixels).save(tmp_path / "a.png")
@@ -214,12 +240,13 @@ def test_a_fault_of_the_engine_stops_no_other_picture(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["0.png", "2.png"]
 
 
-def test_help_fits_one_screen(sharpkd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "100")
-    monkeypatch.setenv("TERMINAL_WIDTH", "100")
+@pytest.mark.parametrize("width", [80, 100])
+def test_help_fits_one_screen(width: int, sharpkd: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(width))
+    monkeypatch.setenv("TERMINAL_WIDTH", str(width))
     lines = sharpkd("sharpen", "--help").output.splitlines()
-    assert 20 < len(lines) <= 42
-    assert max(map(len, lines)) <= 100
+    assert 20 < len(lines) <= 40
+    assert max(map(len, lines)) <= width
     text = " ".join(lines)
     for option in (
         "--format",

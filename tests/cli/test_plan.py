@@ -20,9 +20,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def _plan(*inputs: str, output: str | None = None, naming: Naming | None = None) -> list[Job]:
+def _plan(
+    *inputs: str, output: str | None = None, naming: Naming | None = None, folder: bool = False
+) -> list[Job]:
     where = None if output is None else Path(output)
-    return plan([Path(name) for name in inputs], where, naming or Naming(), SUFFIXES)
+    return plan([Path(name) for name in inputs], where, naming or Naming(), SUFFIXES, folder=folder)
 
 
 def _pairs(jobs: list[Job]) -> list[tuple[str, str]]:
@@ -120,6 +122,16 @@ def test_compare_names_a_further_file(folder: Path) -> None:
         ),
         (["a.png"], None, Naming("/y"), "--suffix /y is not part of a name: give folders with -o"),
         (
+            ["a.png"],
+            "x.heic",
+            Naming(),
+            "x.heic: files that end in .heic are not written (but .png, .jpg); for a folder of that name, "
+            "end it with a slash: -o x.heic/",
+        ),
+        (["-"], "x.avi", Naming(), "x.avi: files that end in .avi are not written"),
+        (["a.png"], f"{'a' * 260}.png", Naming(), f"{'a' * 260}.png cannot be written (File name too long)"),
+        (["a.png"], f"{'a' * 260}", Naming(), f"{'a' * 260} cannot be written (File name too long)"),
+        (
             ["a.png", "a_sharp.png"],
             None,
             Naming(),
@@ -146,3 +158,20 @@ def test_a_folder_without_pictures(folder: Path) -> None:
     message = "no pictures in empty (looked for .png, .jpg, also in its folders)"
     with pytest.raises(UsageError, match=re.escape(message)):
         _plan("empty", output="out")
+
+
+def test_folders_with_dots_in_their_names(folder: Path) -> None:
+    (folder / "v.2").mkdir()
+    for output in ("v.2", "sharp.pictures", "of.the sea", "."):
+        assert _pairs(_plan("a.png", output=output, naming=Naming("_x"))) == [
+            ("a.png", (Path(output) / "a_x.png").as_posix())
+        ]
+    for name in ("new.v1", "x.png"):
+        assert _pairs(_plan("a.png", output=name, folder=True)) == [("a.png", f"{name}/a.png")]
+    assert _pairs(_plan("a.png", "b.jpg", output="new.v1"))[1] == ("b.jpg", "new.v1/b.jpg")
+    assert _pairs(_plan("deep", output="new.v1")) == [("deep/a.png", "new.v1/a.png")]
+
+
+def test_an_input_of_a_name_too_long_fails_alone(folder: Path) -> None:
+    name = f"{'a' * 260}.png"
+    assert _plan("a.png", name, output="out")[1] == Job(Path(name), Path("out", name))
