@@ -82,6 +82,13 @@ def test_json_has_a_line_for_each_video(sharpkd: Run, clip: Path, photo: Path, t
     assert json.loads(result.stdout)["notes"] == [f"skipped: {out / 'clip.mkv'} exists"]
 
 
+def test_the_longest_name(sharpkd: Run, clip: Path, tmp_path: Path, student_onnx: Path) -> None:
+    target = tmp_path / f"{'漢' * 83}.mkv"
+    result = sharpkd("sharpen", clip, "-o", target, "--model", student_onnx)
+    assert (result.exit_code, result.output) == (0, "")
+    assert target.is_file()
+
+
 @pytest.mark.parametrize("option", [("--compare",), ("--format", "png")])
 def test_what_is_for_pictures_fails_videos_alone(
     option: tuple[str, ...], sharpkd: Run, clip: Path, photo: Path, student_onnx: Path, tmp_path: Path

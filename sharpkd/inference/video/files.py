@@ -57,7 +57,8 @@ def temporary_beside(target: Path) -> Iterator[Path]:
     Whatever ends the block otherwise leaves ``target`` as it was; kill -9 leaves a ``.part`` file beside it.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(f".{target.name[:100]}.{uuid.uuid4().hex[:8]}.part")
+    # a name may have 255 bytes, a character four
+    temporary = target.with_name(f".{target.name[:40]}.{uuid.uuid4().hex[:8]}.part")
     try:
         yield temporary
         with temporary.open("rb+") as file:
