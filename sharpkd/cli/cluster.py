@@ -25,7 +25,7 @@ from sharpkd.cli.plan import Job
 from sharpkd.cli.run import Settings, leave, sharpen_one, sigterm_as_interrupt
 from sharpkd.functional.file_lock import InUseError, held
 from sharpkd.inference.automatic import AutoSharpener, Chooser, OneModel
-from sharpkd.inference.engine import EngineName, PrecisionName
+from sharpkd.inference.engine import CPU, EngineName, PrecisionName
 from sharpkd.inference.sharpener import Sharpener
 
 PORTION = 16
@@ -44,7 +44,8 @@ class Model:
 
     Attributes:
         path: of the model, or a packaged one's name; None: one is chosen for each picture.
-        engine, tile, precision, budget_ms: see there, and `sharpkd.inference.automatic.AutoSharpener`.
+        engine, tile, precision, budget_ms, device: see there, and
+            `sharpkd.inference.automatic.AutoSharpener`.
     """
 
     path: Path | None
@@ -52,6 +53,7 @@ class Model:
     tile: int | None = None
     precision: PrecisionName = "auto"
     budget_ms: float | None = None
+    device: str = CPU
 
     def open(self, threads: int | None = None) -> Chooser:
         """The net, or nets, in this process.
@@ -60,8 +62,19 @@ class Model:
             ModelError: there is no such model, or no engine runs it here.
         """
         if self.path is None:
-            return AutoSharpener(self.engine, self.tile, self.precision, threads, budget_ms=self.budget_ms)
-        return OneModel(Sharpener(self.path, self.engine, self.tile, threads, precision=self.precision))
+            return AutoSharpener(
+                self.engine,
+                self.tile,
+                self.precision,
+                threads,
+                budget_ms=self.budget_ms,
+                device=self.device,
+            )
+        return OneModel(
+            Sharpener(
+                self.path, self.engine, self.tile, threads, precision=self.precision, device=self.device
+            )
+        )
 
 
 class Worker:

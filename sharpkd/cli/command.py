@@ -90,6 +90,9 @@ def sharpen(
         PrecisionChoice,
         typer.Option(metavar="NAME", help="auto, bf16, fp16, fp32 or int8.", show_default=False),
     ] = PrecisionChoice.auto,
+    device: Annotated[
+        str, typer.Option(metavar="NAME", help="cpu; torch: cuda, cuda:1, mps.", show_default=False)
+    ] = "cpu",
     tile: Annotated[
         int | None, typer.Option(min=0, metavar="N", help="Side of a tile, pixels; 0: no tile.")
     ] = None,
@@ -167,7 +170,7 @@ def sharpen(
         stop(f"--cluster {cluster} is for pictures, and {videos[0].source} is a video: leave one of them out")
     if cluster and (target is None or STREAM in (target, work[0].source) or work[0].target == target):
         stop(f"--cluster {cluster} needs a folder for its results: give one with -o")
-    chooser = _chooser(model, engine, tile, precision, budget_ms, quiet)
+    chooser = _chooser(model, engine, tile, precision, device, budget_ms, quiet)
     settings = Settings(strength, quality, kind, overwrite, skip_existing, measure=verbose)
     voice = Voice(verbose, quiet, as_json)
     failed = 0
@@ -175,7 +178,7 @@ def sharpen(
         from sharpkd.cli.cluster import Model, run_on_ray
 
         path = None if str(model) == AUTO else model
-        asked = Model(path, engine.value, tile, precision.value, budget_ms)
+        asked = Model(path, engine.value, tile, precision.value, budget_ms, device)
         failed = run_on_ray(pictures, target, asked, settings, jobs, voice)
     elif pictures:
         failed = run(pictures, chooser, settings, jobs or 1, voice)
@@ -287,6 +290,7 @@ def _chooser(
     engine: EngineChoice,
     tile: int | None,
     precision: PrecisionChoice,
+    device: str,
     budget_ms: float | None,
     quiet: bool,
 ) -> Chooser:
@@ -296,14 +300,14 @@ def _chooser(
     if str(model) != AUTO:
         if budget_ms is not None:
             stop("--budget-ms is for --model auto")
-        sharpener = _open(model, engine, tile, precision)
+        sharpener = _open(model, engine, tile, precision, device)
         if not sharpener.tiles_are_exact and not quiet:
             say(f"{sharpener.info.path.name} looks at the whole picture: tiles change its result")
         return OneModel(sharpener)
     if budget_ms is not None and not budget_ms > 0:
         stop(f"--budget-ms must be above 0, got {budget_ms:g}")
     try:
-        return AutoSharpener(engine.value, tile, precision.value, budget_ms=budget_ms)
+        return AutoSharpener(engine.value, tile, precision.value, budget_ms=budget_ms, device=device)
     except ModelError as error:
         stop(str(error))
 
@@ -313,11 +317,12 @@ def _open(
     engine: EngineChoice,
     tile: int | None,
     precision: PrecisionChoice = PrecisionChoice.auto,
+    device: str = "cpu",
 ) -> Sharpener:
     from sharpkd.inference.engine import ModelError
     from sharpkd.inference.sharpener import Sharpener
 
     try:
-        return Sharpener(model, engine.value, tile, precision=precision.value)
+        return Sharpener(model, engine.value, tile, precision=precision.value, device=device)
     except ModelError as error:
         stop(str(error))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sharpkd.inference.blur import Estimate
-from sharpkd.inference.engine import EngineName, PrecisionName
+from sharpkd.inference.engine import CPU, EngineName, PrecisionName
 from sharpkd.inference.errors import ModelError
 from sharpkd.inference.models import packaged_models
 from sharpkd.inference.picture import ImageFile, Picture
@@ -134,7 +134,7 @@ class AutoSharpener:
     """One of the package's students for each input, and how strongly; several threads may share it.
 
     Args:
-        engine, tile, precision, threads: as of `Sharpener`.
+        engine, tile, precision, threads, device: as of `Sharpener`.
         budget_ms: milliseconds that a picture, or a video's frame, may take. Each model is timed once on a
             small picture, and the best is taken that needs no more by that, else the fastest. None: by size
             alone, so that the result does not depend on the machine.
@@ -153,6 +153,7 @@ class AutoSharpener:
         *,
         budget_ms: float | None = None,
         folder: Path | None = None,
+        device: str = CPU,
     ) -> None:
         if budget_ms is not None and not budget_ms > 0:
             raise ValueError(f"budget_ms must be above 0, got {budget_ms}")
@@ -160,7 +161,7 @@ class AutoSharpener:
         if not there:
             raise ModelError("no student comes with this package: give a file with --model")
         self.budget_ms = budget_ms
-        self._open = lambda path: Sharpener(path, engine, tile, threads, precision=precision)
+        self._open = lambda path: Sharpener(path, engine, tile, threads, precision=precision, device=device)
         self._paths, self._opened = there, dict[str, Sharpener]()
         self._speed: dict[str, float] = {}
         self._lock = threading.RLock()

@@ -36,6 +36,7 @@ NATIVE = {".onnx": "onnxruntime", ".xml": "openvino"}
 """The engine of exported files; all others but students run under torch."""
 SUFFIXES = (".onnx", ".xml", ".safetensors", ".ckpt")
 
+CPU = "cpu"
 MACS_ONCE = 4e9
 """Up to so many multiply-accumulates in all, ONNX Runtime in one thread is done before OpenVINO has compiled.
 
@@ -76,6 +77,7 @@ def open_engine(
     engine: EngineName = "auto",
     threads: int | None = None,
     precision: PrecisionName = "auto",
+    device: str = CPU,
 ) -> Engine:
     """Open a model file.
 
@@ -89,10 +91,12 @@ def open_engine(
             them, for pictures of 8 bits; pictures of more bits, ``.xml`` files and the other engines are
             computed in fp32, but for what an ``.xml`` file has in int8. "int8" is for students under
             OpenVINO: all convolutions but the first in 8 bits, whose ranges a made picture tells.
+        device: "cpu", or for torch one of its devices such as "cuda", "cuda:1" or "mps"; with another than
+            the CPU "auto" is torch.
 
     Raises:
-        ModelError: no such file, an unknown suffix, an engine or a precision that cannot run this kind of
-            file, a broken file, or an engine that is not installed.
+        ModelError: no such file, an unknown suffix, an engine, a precision or a device that cannot run this
+            kind of file, a broken file, an engine that is not installed, or a device that is not there.
         ValueError: an engine or a precision of another name.
     """
     for given, known, what in ((engine, EngineName, "engine"), (precision, PrecisionName, "precision")):
@@ -100,6 +104,10 @@ def open_engine(
             raise ValueError(f"{what} must be one of {', '.join(get_args(known))}, got {given!r}")
     path = Path(model)
     suffix = _suffix(path)
+    if device != CPU:
+        if engine not in ("auto", "torch"):
+            raise ModelError(f"the {engine} engine runs on the CPU here: for device {device} use torch")
+        engine = "torch"
     file = read_weights(path, description_only=True) if suffix == ".safetensors" else None
     if file is not None and can_run(file):
         chosen = engine if engine != "auto" else "openvino" if find_spec("openvino") else "onnxruntime"
@@ -107,7 +115,7 @@ def open_engine(
             may_choose = engine == "auto" and precision == "auto"
             return StudentEngine(path, chosen, threads, precision, may_choose)
         _only_fp32("torch", precision)
-        return TorchEngine(path)
+        return TorchEngine(path, device)
     native = NATIVE.get(suffix, "torch")
     if engine not in ("auto", native):
         what = f"a {suffix} file" if file is None else f"a {file.net}"
@@ -120,7 +128,7 @@ def open_engine(
             raise ModelError(f"{path.name} is computed in what it holds: export it with precision=int8")
         return OpenVinoEngine(path, threads, precision)
     _only_fp32(native, precision)
-    return OnnxEngine(path, threads) if native == "onnxruntime" else TorchEngine(path)
+    return OnnxEngine(path, threads) if native == "onnxruntime" else TorchEngine(path, device)
 
 
 def _suffix(path: Path) -> str:
@@ -203,12 +211,20 @@ class StudentEngine:
 
 
 class TorchEngine:
-    """A training checkpoint or exported weights, under PyTorch on the CPU."""
+    """A training checkpoint or exported weights, under PyTorch.
+
+    Args:
+        path: a ``.ckpt`` or ``.safetensors`` file.
+        device: of torch.
+
+    Raises:
+        ModelError: torch is not installed, the file holds no net, or there is no such device.
+    """
 
     name = "torch"
     precision = "fp32"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, device: str = CPU) -> None:
         if find_spec("torch") is None:
             raise ModelError(f"{path.name} needs PyTorch: pip install 'sharpkd[train]', or use an .onnx file")
         import torch
@@ -220,6 +236,8 @@ class TorchEngine:
         except (OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{path} holds no net that can be loaded: {first_line(error)}") from error
         self._torch = torch
+        self._device = _device_of(torch, device)
+        # a net that is told the blur is folded first, and moved then
         self._net = loaded.net.eval()
         self.info = info_of(loaded, path)
         self.condition_size = int(getattr(loaded.net, "condition_size", 0))
@@ -230,12 +248,22 @@ class TorchEngine:
         net: Any = self._net
         if self.condition_size:
             net = net.fold(self._torch.tensor(task.condition))
+        net = net.to(self._device)
         return on_floats(lambda image: self._apply(net, image), task)
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """``(1, 3, H, W)`` RGB float32 in [0, 1] -> ``(1, 3, H * scale, W * scale)``, not clamped."""
-        return self._apply(self._net, image)
+        return self._apply(self._net.to(self._device), image)
 
     def _apply(self, net: Any, image: NDArray[np.float32]) -> NDArray[np.float32]:
         with self._torch.inference_mode():
-            return net(self._torch.from_numpy(image)).numpy()
+            return net(self._torch.from_numpy(image).to(self._device)).cpu().numpy()
+
+
+def _device_of(torch: Any, name: str) -> Any:
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # as torch says it, device by device
+        raise ModelError(f"torch has no device {name!r} here ({first_line(error)})") from error
+    return device

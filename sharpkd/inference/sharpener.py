@@ -16,7 +16,7 @@ from PIL import Image
 from sharpkd.functional.tiles import GLOBAL_HALO, halo_of, round_up
 from sharpkd.inference.blur import Estimate, Estimator
 from sharpkd.inference.cells import Run
-from sharpkd.inference.engine import Engine, EngineName, ModelInfo, PrecisionName, Task, open_engine
+from sharpkd.inference.engine import CPU, Engine, EngineName, ModelInfo, PrecisionName, Task, open_engine
 from sharpkd.inference.errors import ModelError
 from sharpkd.inference.image_io import Picture
 from sharpkd.inference.models import model_path
@@ -49,7 +49,8 @@ class Sharpener:
             known receptive field, whose tiles are exact, and whole images for any other: there, tiles that
             are asked for change the result (they are read with a halo of 64 pixels).
         threads: CPU threads of the engine; None leaves the choice to it.
-        precision: "auto", "bf16", "fp16" or "fp32"; see `open_engine`.
+        precision: "auto", "bf16", "fp16", "fp32" or "int8"; see `open_engine`.
+        device: "cpu", or one of torch's such as "cuda"; see `open_engine`.
         cautious: standard deviations that are taken off the measured sigma: more of them do less where
             the blur is uncertain. None takes what the weight file says, which is 0 where it says nothing.
         estimator: another estimator's ``.safetensors`` than the package's own.
@@ -82,10 +83,11 @@ class Sharpener:
         precision: PrecisionName = "auto",
         cautious: float | None = None,
         estimator: Path | str | None = None,
+        device: str = CPU,
     ) -> None:
         if tile is not None and tile < 0:
             raise ValueError(f"tile must be 0 (the whole image) or a number of pixels, got {tile}")
-        self._engine: Engine = open_engine(model_path(model), engine, threads, precision)
+        self._engine: Engine = open_engine(model_path(model), engine, threads, precision, device)
         field = self.info.receptive_field
         stride = self.info.stride
         self._halo = round_up(GLOBAL_HALO, stride) if field is None else halo_of(field, stride)

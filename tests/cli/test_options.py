@@ -179,6 +179,14 @@ def test_verbose_and_quiet(sharpkd: Run, photo: Path, student_onnx: Path, tmp_pa
     assert (result.exit_code, result.output) == (1, f"{tmp_path / 'none.jpg'}: no such file\n")
 
 
+def test_a_device_that_is_not_there_is_one_line(sharpkd: Run, photo: Path) -> None:
+    for model in ("fast", "auto"):
+        result = sharpkd("sharpen", photo, "--model", model, "--device", "cuda:99")
+        assert result.exit_code == 2
+        (line,) = result.stderr.splitlines()
+        assert "torch has no device 'cuda:99' here (" in line
+
+
 @pytest.mark.parametrize(
     ("options", "line"),
     [

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from sharpkd.inference.engine import (
     metadata_of,
     open_engine,
 )
+from sharpkd.inference.sharpener import Sharpener
 
 SaveOnnx = Callable[..., Path]
 
@@ -152,6 +154,41 @@ def test_bad_models(
     bad = ModelInfo(tmp_path / "bad.onnx", "Net")
     path = save_onnx(bad.path, "Identity", bad, {"stride": "two"})
     _raises(path, f"{path}: its metadata cannot be read (JSONDecodeError: ")
+
+
+def test_another_device_means_torch_and_net_and_pictures_are_sent_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The CPU under its other name stands for a GPU; what is sent there is watched."""
+    import torch
+
+    sent: list[tuple[str, torch.device]] = []
+    for kind in (torch.nn.Module, torch.Tensor):
+        move = kind.to
+
+        def watched(self: Any, *arguments: Any, _move: Any = move, _kind: Any = kind, **named: Any) -> Any:
+            sent.extend((_kind.__name__, one) for one in arguments if isinstance(one, torch.device))
+            return _move(self, *arguments, **named)
+
+        monkeypatch.setattr(kind, "to", watched)
+    photograph = np.random.default_rng(0).integers(0, 256, (40, 50, 3), np.uint8)
+    sharpener = Sharpener("fast", device="cpu:0")
+    assert sharpener.engine == "torch"
+    found = sharpener(photograph, sigma=1.5)
+    assert {("Module", torch.device("cpu:0")), ("Tensor", torch.device("cpu:0"))} <= set(sent)
+    np.testing.assert_array_equal(found, Sharpener("fast", "torch")(photograph, sigma=1.5))
+
+
+def test_devices_that_cannot_be_had(student_checkpoint: Path, student_onnx: Path) -> None:
+    for engine in ("openvino", "onnxruntime"):
+        message = f"the {engine} engine runs on the CPU here: for device cuda use torch"
+        with pytest.raises(ModelError, match=f"^{message}$"):
+            open_engine(student_checkpoint, engine, device="cuda")
+    for device in ("cuda:99", "warp", "meta"):
+        with pytest.raises(ModelError, match=rf"^torch has no device '{device}' here \("):
+            open_engine(student_checkpoint, device=device)
+    with pytest.raises(ModelError, match=r"the torch engine cannot run student\.onnx"):
+        open_engine(student_onnx, device="cuda")
 
 
 def test_a_model_of_something_else_than_images(tmp_path: Path, save_onnx: SaveOnnx) -> None:
