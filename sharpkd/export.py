@@ -32,7 +32,7 @@ def main(cfg: DictConfig) -> float:
         format=cfg.format,
         precision=cfg.precision,
         pixels=cfg.pixels,
-        condition=None if cfg.condition is None else list(cfg.condition),
+        condition=cfg.condition,
         overwrite=cfg.overwrite,
         opset=cfg.opset,
         sizes=[tuple(size) for size in cfg.sizes],

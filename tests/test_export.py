@@ -116,8 +116,11 @@ def test_a_condition_is_for_nets_that_are_told_it(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_command_takes_a_condition(told: Path, call: Callable[..., Any], tmp_path: Path) -> None:
-    outcome = call(main, f"checkpoint={told}", "condition=[1.6]", "output=told.onnx")
+@pytest.mark.parametrize("given", ["[1.6]", "1.6"])
+def test_the_command_takes_a_condition(
+    given: str, told: Path, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = call(main, f"checkpoint={told}", f"condition={given}", "output=told.onnx")
     assert outcome.code == 0
     assert OnnxEngine(tmp_path / "told.onnx").info.metadata["condition"] == "[1.6]"
 

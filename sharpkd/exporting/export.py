@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import tempfile
 import tomllib
 from collections.abc import Sequence
@@ -30,6 +32,7 @@ from sharpkd.exporting.examples import Examples, examples_of, usual_degradation
 from sharpkd.exporting.placing import place
 from sharpkd.exporting.quantising import check_installed, quantised
 from sharpkd.exporting.tracing import traced
+from sharpkd.inference.errors import ModelError
 from sharpkd.inference.exported import ExportedNet, OnnxEngine, OpenVinoEngine
 from sharpkd.inference.model_info import ModelInfo, info_of, metadata_of
 from sharpkd.nets.aware_student import AwareStudent
@@ -67,7 +70,7 @@ def export_net(
     format: FormatName = "onnx",
     precision: PrecisionName = "fp32",
     pixels: PixelsName = "float32",
-    condition: Sequence[float] | None = None,
+    condition: Sequence[float] | float | None = None,
     overwrite: bool = False,
     opset: int = 20,
     sizes: Sequence[Sequence[int]] = DEFAULT_SIZES,
@@ -103,7 +106,7 @@ def export_net(
             Runtime does with such a file is said at `sharpkd.inference.exported.OnnxEngine`).
         pixels: "uint8" has conversion, clamp and rounding in the graph.
         condition: what was done to the images that the file is for, as the net was told it in training
-            (blur sigma in pixels first); of nets that are told it, and of no other.
+            (blur sigma in pixels first; one number is that alone); of nets that are told it, and of no other.
         overwrite: replace files that exist.
         opset: ONNX operator set.
         sizes: (height, width) at which the outputs are compared.
@@ -120,10 +123,11 @@ def export_net(
         FileNotFoundError: no checkpoint, or no folder of images.
         FileExistsError: a file exists and ``overwrite`` is false.
         ModuleNotFoundError: int8 is asked for and NNCF is not installed.
-        ValueError: a setting is none of the above; a condition is missing, too short, or given to a blind
-            net; the checkpoint is broken; the output's suffix does not fit; no size to compare at; the images
-            are too few or of the benchmark; int8 has nothing to quantise; or a file is not as good as it has
-            to be, and none is then left behind.
+        ValueError: a setting is none of the above; a condition is missing, too short, not of finite numbers,
+            or given to a blind net; the checkpoint is broken; the output's suffix does not fit; no size to
+            compare at; the images are too few or of the benchmark; int8 has nothing to quantise; the operator
+            set cannot be written; or a runtime cannot compute a file, or it is not as good as it has to be,
+            and none is then left behind.
     """
     for given, known, what in (
         (format, FormatName, "format"),
@@ -147,13 +151,14 @@ def export_net(
         raise ValueError("sizes: found none, expected at least one [height, width] to compare at")
     if precision == "int8":
         check_installed()
-    loaded = _plain(load_net(checkpoint, trusted_packages), condition)
+    told = None if condition is None else _numbers(condition)
+    loaded = _plain(load_net(checkpoint, trusted_packages), told)
     net = loaded.net.eval()
     info = replace(info_of(loaded, targets[0]), precision=precision)
     info = replace(info, metadata={"licence": _licence(), **info.metadata})
     examples = examples_of(
         images,
-        usual_degradation(condition, info.scale) if degradation is None else degradation,
+        usual_degradation(told, info.scale) if degradation is None else degradation,
         scale=info.scale,
         calibration=calibration_crops if precision == "int8" else 0,
         measurement=measurement_crops,
@@ -170,10 +175,13 @@ def export_net(
         spare.mkdir()
         for target in targets:
             draft = drafts / target.name
-            engine = _write(draft, model, replace(info, path=target), pixels, examples)
-            found = Exported(
-                target, largest_difference(net, engine, seen), quality_of(net, engine, examples.measurement)
-            )
+            try:
+                engine = _write(draft, model, replace(info, path=target), pixels, examples)
+                difference = largest_difference(net, engine, seen)
+                found = Exported(target, difference, quality_of(net, engine, examples.measurement))
+            except ModelError as error:
+                said = str(error).replace(f"{drafts}{os.sep}", "")
+                raise ValueError(f"{said}; the file was not kept") from error
             _refuse_worse(found, info, pixels, *limits)
             done.append(found)
         files = [file for target in targets for file in _files(target)]
@@ -244,7 +252,18 @@ def _refuse_worse(
         )
 
 
-def _plain(loaded: LoadedNet, condition: Sequence[float] | None) -> LoadedNet:
+def _numbers(condition: Any) -> list[float]:
+    """One number is a list of one."""
+    given = (
+        list(condition) if isinstance(condition, Sequence) and not isinstance(condition, str) else [condition]
+    )
+    for one in given:
+        if isinstance(one, bool) or not isinstance(one, (int, float)) or not math.isfinite(one):
+            raise ValueError(f"condition: found {one!r}, expected finite numbers such as condition=[1.6]")
+    return [float(one) for one in given]
+
+
+def _plain(loaded: LoadedNet, condition: list[float] | None) -> LoadedNet:
     """What is exported of a net: its deployed form, and the plain one for a condition that it is told."""
     net: nn.Module = loaded.net
     config, notes = loaded.config, loaded.metadata
@@ -258,12 +277,12 @@ def _plain(loaded: LoadedNet, condition: Sequence[float] | None) -> LoadedNet:
                 f"condition: {name} is told what was done to an image, and an exported file serves one such "
                 "condition; name it, such as condition=[1.6] for a blur of sigma 1.6"
             )
-        told = net.fold(torch.tensor([float(number) for number in condition]))
+        told = net.fold(torch.tensor(condition))
         config = {"_target_": f"{type(told).__module__}.{type(told).__qualname__}", **told.arguments()}
-        notes = notes | {"condition": json.dumps([float(number) for number in condition])}
+        notes = notes | {"condition": json.dumps(condition)}
         net = told
     elif condition is not None:
-        raise ValueError(f"condition: found {list(condition)}, but {name} is blind; leave it out")
+        raise ValueError(f"condition: found {condition}, but {name} is blind; leave it out")
     return replace(loaded, net=net, config=config, metadata=notes)
 
 

@@ -11,13 +11,21 @@ import onnx
 import openvino as ov
 from openvino import opset13 as op
 
+from sharpkd.inference.errors import openvino_said
 from sharpkd.inference.exported import RT_INFO
 
 
 def converted(model: onnx.ModelProto) -> ov.Model:
-    """The same graph as OpenVINO's; it says nothing about itself yet."""
-    # convert_model would read the same bytes from a file, and note the file's name
-    return ov.Core().read_model(model.SerializeToString())
+    """The same graph as OpenVINO's; it says nothing about itself yet.
+
+    Raises:
+        ValueError: OpenVINO does not know an operator of it.
+    """
+    try:
+        # convert_model would read the same bytes from a file, and note the file's name
+        return ov.Core().read_model(model.SerializeToString())
+    except RuntimeError as error:
+        raise ValueError(f"OpenVINO cannot read the net's graph ({openvino_said(error)})") from error
 
 
 def take_pixels(model: ov.Model) -> ov.Model:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import onnx
 import torch
 from torch import nn
 
 INPUT, OUTPUT = "degraded", "sharp"
+OPSETS = (18, 25)
+"""Those that PyTorch's exporter writes; for another it notes a traceback, and writes the first."""
+TALKATIVE = ("onnxscript", "torch.onnx")
 
 
 def traced(net: nn.Module, name: str, stride: int, opset: int) -> onnx.ModelProto:
@@ -21,11 +27,14 @@ def traced(net: nn.Module, name: str, stride: int, opset: int) -> onnx.ModelProt
         opset: ONNX operator set.
 
     Raises:
-        ValueError: PyTorch's exporter returned nothing.
+        ValueError: PyTorch's exporter returned nothing, or cannot write this operator set.
     """
+    wrong = f"opset: found {opset}, expected {OPSETS[0]} to {OPSETS[1]}"
+    if not isinstance(opset, int):
+        raise ValueError(wrong)
     side = 16 * stride
     size = torch.export.Dim.DYNAMIC
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _silent(*TALKATIVE):
         # Raised inside torch's own exporter; nothing here can avoid them.
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
@@ -42,8 +51,26 @@ def traced(net: nn.Module, name: str, stride: int, opset: int) -> onnx.ModelProt
     if program is None:
         raise ValueError(f"{name}: PyTorch's ONNX exporter returned nothing")
     model = program.model_proto
+    written = [one.version for one in model.opset_import if one.domain in ("", "ai.onnx")]
+    if written != [opset]:
+        found = ", ".join(map(str, written))
+        raise ValueError(f"{wrong}: PyTorch's exporter writes this net in {found} instead")
     _strip_traces(model.graph)
     return model
+
+
+@contextmanager
+def _silent(*names: str) -> Iterator[None]:
+    """Without what these loggers say: what matters of it is raised as an error."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [one.level for one in loggers]
+    for one in loggers:
+        one.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for one, level in zip(loggers, levels, strict=True):
+            one.setLevel(level)
 
 
 def _strip_traces(graph: onnx.GraphProto) -> None:

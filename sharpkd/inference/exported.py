@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sharpkd.inference import openvino_student
 from sharpkd.inference.cells import Run
-from sharpkd.inference.errors import ModelError, first_line
+from sharpkd.inference.errors import ModelError, first_line, openvino_said
 from sharpkd.inference.model_info import ModelInfo, info_from_metadata
 from sharpkd.inference.onnx_outside import refuse_files_outside
 from sharpkd.inference.task import Task, on_floats
@@ -40,7 +40,11 @@ class ExportedNet(ABC):
 
     @abstractmethod
     def infer(self, image: NDArray[Any]) -> NDArray[Any]:
-        """What the graph gives for what it takes; several threads may call it at a time."""
+        """What the graph gives for what it takes; several threads may call it at a time.
+
+        Raises:
+            ModelError: the runtime cannot compute it for an image of this size.
+        """
 
     def prepare(self, task: Task) -> Run:
         """See `sharpkd.inference.engine.Engine.prepare`.
@@ -67,6 +71,12 @@ class ExportedNet(ABC):
             return np.ascontiguousarray(output)
 
         return on_pixels
+
+    def _failed(self, runtime: str, reason: str, image: NDArray[Any]) -> ModelError:
+        height, width = image.shape[1:3] if self.takes_uint8 else image.shape[2:]
+        return ModelError(
+            f"{self.info.path.name}: {runtime} cannot compute {width}x{height} pixels ({reason})"
+        )
 
     def run(self, image: NDArray[np.float32]) -> NDArray[np.float32]:
         """``(1, 3, H, W)`` RGB float32 in [0, 1] -> ``(1, 3, H * scale, W * scale)``.
@@ -123,7 +133,10 @@ class OnnxEngine(ExportedNet):
 
     def infer(self, image: NDArray[Any]) -> NDArray[Any]:
         """See :meth:`ExportedNet.infer`."""
-        (output,) = self._session.run(None, {self._input: image})
+        try:
+            (output,) = self._session.run(None, {self._input: image})
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise self._failed("ONNX Runtime", first_line(error), image) from error
         return output
 
 
@@ -167,7 +180,10 @@ class OpenVinoEngine(ExportedNet):
 
     def infer(self, image: NDArray[Any]) -> NDArray[Any]:
         """See :meth:`ExportedNet.infer`."""
-        return self._run(image)
+        try:
+            return self._run(image)
+        except RuntimeError as error:
+            raise self._failed("OpenVINO", openvino_said(error), image) from error
 
 
 def _pairs(model: Any) -> dict[str, str]:

@@ -21,6 +21,13 @@ def _sliding_sum(grid: Tensor, dim: int, size: int) -> Tensor:
     return summed.index_select(dim, start + size) - summed.index_select(dim, start)
 
 
+def _filled_up(features: Tensor, cell: int) -> Tensor:
+    """(N, C, h, w) with zeros behind, until h and w are multiples of ``cell``."""
+    # multiple * ceil, as in sharpkd.nets.base.pad_to_multiple
+    rows, columns = ((side + cell - 1) // cell * cell - side for side in features.shape[-2:])
+    return F.pad(features, (0, columns, 0, rows))
+
+
 class AttentionPool(nn.Module):
     """The mean that a channel attention looks at: of the whole map, or of a window around each place.
 
@@ -74,11 +81,15 @@ class AttentionPool(nn.Module):
         cell = self.cell
         # Sums of many values lose bits in bfloat16; the grid is small.
         exact = torch.promote_types(features.dtype, torch.float32)
-        grid = F.avg_pool2d(features, cell, ceil_mode=True, count_include_pad=False).to(exact)
-        rows = self._filled(height, grid.shape[-2], features)
-        columns = self._filled(width, grid.shape[-1], features)
-        rows, columns = rows.view(-1, 1), columns.view(1, -1)
-        total = _sliding_sum(_sliding_sum(grid * rows * columns, 2, self.cells), 3, self.cells)
+        # OpenVINO pools no map smaller than a cell: in a graph for all sizes zeros fill the last ones.
+        whole = torch.compiler.is_exporting()
+        if whole:
+            features = _filled_up(features, cell)
+        grid = F.avg_pool2d(features, cell, ceil_mode=not whole, count_include_pad=False).to(exact)
+        rows = self._filled(height, grid.shape[-2], features).view(-1, 1)
+        columns = self._filled(width, grid.shape[-1], features).view(1, -1)
+        sums = grid * cell**2 if whole else grid * rows * columns
+        total = _sliding_sum(_sliding_sum(sums, 2, self.cells), 3, self.cells)
         area = _sliding_sum(rows, 0, self.cells) * _sliding_sum(columns, 1, self.cells)
         return (total / area).to(features.dtype)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 import torch
 
 from sharpkd.checkpoint import save_weights
+from sharpkd.export import main
 from sharpkd.exporting.export import export_net
+from sharpkd.exporting.tracing import traced
 from sharpkd.nets.pixel_student import PixelStudent
 
 
@@ -77,4 +80,46 @@ def test_without_nncf_int8_says_how_to_get_it(
     monkeypatch.setattr("sharpkd.exporting.quantising.missing_modules", lambda extra: ["nncf"])
     message = "precision=int8 needs NNCF: install it with  pip install 'sharpkd[int8]'"
     refused(ModuleNotFoundError, message, student_checkpoint, tmp_path / "a.onnx", precision="int8")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_operator_set_that_cannot_be_written(
+    student_checkpoint: Path, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = call(main, f"checkpoint={student_checkpoint}", "output=a.onnx", "opset=3")
+    line = "error: opset: found 3, expected 18 to 25: PyTorch's exporter writes this net in 18 instead\n"
+    assert (outcome.code, outcome.err) == (1, line)
+    refused(
+        ValueError,
+        "opset: found new, expected 18 to 25",
+        student_checkpoint,
+        tmp_path / "a.onnx",
+        opset="new",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("opset", [18, 25])
+def test_the_first_and_the_last_operator_set(opset: int) -> None:
+    model = traced(torch.nn.Conv2d(3, 3, 3, padding=1).eval(), "a convolution", 1, opset)
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", opset)]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ("[a]", "'a'"),
+        ("a", "'a'"),
+        ("[nan,0,0,0]", "nan"),
+        ("inf", "inf"),
+        ("[true]", "True"),
+        ("[[1]]", "[1]"),
+    ],
+)
+def test_conditions_that_are_no_numbers(
+    given: str, found: str, student_checkpoint: Path, call: Callable[..., Any], tmp_path: Path
+) -> None:
+    outcome = call(main, f"checkpoint={student_checkpoint}", "output=a.onnx", f"condition={given}")
+    line = f"error: condition: found {found}, expected finite numbers such as condition=[1.6]\n"
+    assert (outcome.code, outcome.err) == (1, line)
     assert list(tmp_path.iterdir()) == []
