@@ -119,6 +119,7 @@ def _read(path: Path, stream: BinaryIO) -> ImageFile:
     with quiet():
         image = Image.open(stream, formats=FORMATS)
     with image:
+        png.scale_transparent(image)
         width, height = image.size
         with quiet():
             frames = getattr(image, "n_frames", 1)
@@ -364,6 +365,7 @@ def _read_tiff(path: Path, stream: BinaryIO) -> ImageFile:
 def _tiff_page(stream: BinaryIO, page: ImageFileDirectory_v2, index: int) -> Picture:
     orientation = page.get(tiff.ORIENTATION, 1)
     orientation = orientation if orientation in range(1, 9) else 1
+    tiff.refuse_signed(page)
     if tiff.is_wide(page):
         picture = _upright(_of_samples(*tiff.read_wide(stream, page)), orientation)
     else:
@@ -376,9 +378,8 @@ def _tiff_page(stream: BinaryIO, page: ImageFileDirectory_v2, index: int) -> Pic
             picture = replace(picture, notes=(*picture.notes, "16 bits per channel were reduced to 8"))
     size = picture.pixels.shape[1::-1]
     metadata, faults = metadata_of_tiff(stream, page, size, orientation >= 5)
-    return replace(
-        picture, metadata=_without_foreign_profile(picture, metadata), notes=(*picture.notes, *faults)
-    )
+    notes = (*picture.notes, *tiff.dropped(page, picture.alpha is not None), *faults)
+    return replace(picture, metadata=_without_foreign_profile(picture, metadata), notes=notes)
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 from PIL.PngImagePlugin import PngImageFile
 
 from sharpkd.functional.quiet import quiet
@@ -22,6 +23,8 @@ LEVEL = 4
 # no mode for two channels, whose four bytes are therefore taken for four channels.
 HIGH_AND_LOW = {"RGB;16B": "RGB;16L", "RGBA;16B": "RGBA;16L"}
 GREY_AND_ALPHA = "LA;16B"
+LARGEST_GREY = {"L;2": 3, "L;4": 15, "L": 255}
+"""Of grey samples of up to 8 bits, which Pillow brings to 0..255; what it does with one bit is right."""
 
 
 def colour_chunks(stream: BinaryIO) -> dict[bytes, bytes]:
@@ -38,6 +41,17 @@ def colour_chunks(stream: BinaryIO) -> dict[bytes, bytes]:
         else:
             stream.seek(length + 4, 1)
     return found
+
+
+def scale_transparent(image: Image) -> None:
+    """Bring the grey that an opened PNG does not show to 0..255, as Pillow brings the pixels.
+
+    Pillow keeps it as the file has it: a sample, of which only the lowest bits count (PNG, 11.3.2.1).
+    """
+    hidden, tiles = image.info.get("transparency"), getattr(image, "tile", None)
+    largest = LARGEST_GREY.get(str(tiles[0].args)) if tiles else None
+    if largest is not None and isinstance(hidden, int):
+        image.info["transparency"] = (hidden & largest) * (255 // largest)
 
 
 def read_wide(stream: BinaryIO) -> NDArray[np.uint16] | None:

@@ -32,7 +32,9 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_COUNTS, EXTRA_SAMPLES, SAMPLE_FORMAT
 XMP, EXIF_FOLDER, ICC_PROFILE, GPS_FOLDER = 700, 34665, 34675, 34853
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB = 0, 1, 2
 ASSOCIATED, UNASSOCIATED = 1, 2
-UNSIGNED, FLOAT = 1, 3
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Samples that are colours, by the photometric interpretation; further ones are alpha and extra ones."""
 DEFLATE, DIFFERENCES = 8, 2
 PREDICTED_COMPRESSIONS = {5, DEFLATE, 32946, 34925, 50000}
 SHORT, LONG, UNDEFINED, BYTE, ASCII = 3, 4, 7, 1, 2
@@ -131,6 +133,21 @@ def several(directory: ImageFileDirectory_v2, tag: int, otherwise: int) -> tuple
     return tuple(value) if isinstance(value, tuple) else (value,)
 
 
+def refuse_signed(directory: ImageFileDirectory_v2) -> None:
+    """Raise a ValueError for signed samples, unless they are grey of 16 or 32 bits, which are read."""
+    grey = directory.get(PHOTOMETRIC) == BLACK_IS_ZERO and directory.get(SAMPLES, 1) == 1
+    bits = several(directory, BITS, 1)[0]
+    if SIGNED in several(directory, SAMPLE_FORMAT, UNSIGNED) and not (grey and bits in (16, 32)):
+        raise ValueError(f"signed samples of {bits} bits are not read")
+
+
+def dropped(directory: ImageFileDirectory_v2, has_alpha: bool) -> tuple[str, ...]:
+    """A note on samples that are neither colours nor the alpha that was kept, where there are such."""
+    samples = several(directory, SAMPLES, 1)[0]
+    count = samples - COLOURS.get(directory.get(PHOTOMETRIC, -1), samples) - has_alpha
+    return (f"extra channels were dropped ({count})",) if count > 0 else ()
+
+
 def read_wide(stream: BinaryIO, directory: ImageFileDirectory_v2) -> tuple[NDArray[Any], bool, bool]:
     """Samples of a page for which `is_wide` holds.
 
@@ -160,7 +177,8 @@ def read_wide(stream: BinaryIO, directory: ImageFileDirectory_v2) -> tuple[NDArr
         planes = [_unpacked(data, directory, 1, plane, predictor) for plane in range(samples)]
     found = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     if directory.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        found[..., 0] = np.iinfo(np.uint16).max - found[..., 0]
+        white = 1 if found.dtype.kind == "f" else np.iinfo(np.uint16).max
+        found[..., 0] = white - found[..., 0]
     extra = several(directory, EXTRA_SAMPLES, 0)[0] if samples > colours else 0
     # Four samples that nothing is said about are RGB and alpha to most programs.
     alpha = samples > colours and (extra in (ASSOCIATED, UNASSOCIATED) or EXTRA_SAMPLES not in directory)
