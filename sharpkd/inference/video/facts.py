@@ -190,7 +190,7 @@ def _facts(path: Path, stream: VideoStream, frame: VideoFrame) -> VideoFacts:
         raise VideoError(path, f"its pixel format {name} cannot be sharpened")
     # WebM holds transparency as a second picture beside each frame, which the decoder leaves out
     beside = {key.lower(): value for key, value in stream.metadata.items()}.get("alpha_mode") == "1"
-    if beside and "a" not in name:
+    if beside and not name.startswith("yuva"):
         raise VideoError(path, "its transparency (WebM's alpha mode) cannot be decoded and would be lost")
     context = stream.codec_context
     order = context.field_order

@@ -15,7 +15,7 @@ BLOCK = 8
 """Side in pixels of what is looked at together."""
 CALM = 2.0
 """Levels of 255, root mean square: blocks that differ by no more may show the same. Two frames of noise 1
-differ by 1.4: the package's students amplify such noise. More of it they rather remove."""
+differ by 1.4, and are held; more noise than that is taken for a change."""
 SUDDEN = BLOCK * CALM
 """Levels of 255: one sample that jumps by so much moves its block by itself, as its square alone makes the
 mean of the block's that of what is calm."""
