@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from sharpkd.inference.engine import ModelError, OnnxEngine, OpenVinoEngine
+from sharpkd.inference.errors import first_line
 
 PROBE_SIDE = 64
 ENGINES = {".onnx": (OnnxEngine, "ONNX Runtime"), ".xml": (OpenVinoEngine, "OpenVINO")}
@@ -58,7 +59,7 @@ def _probed_scale(net: ExportedNet) -> int:
     try:
         output = net(torch.zeros(1, 3, PROBE_SIDE, PROBE_SIDE))
     except Exception as error:  # the engines' exceptions share no base class
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ModelError(
             f"{net.path} cannot run an RGB image of {PROBE_SIDE}x{PROBE_SIDE} pixels ({reason}); expected a "
             "net that takes (1, 3, H, W) for any H and W"

@@ -18,6 +18,7 @@ from sharpkd.evaluation.machine import machine
 from sharpkd.evaluation.models import BaselineModel, Model, NetModel
 from sharpkd.evaluation.protocols import Condition, Pair
 from sharpkd.evaluation.rows import INPUT
+from sharpkd.inference.errors import first_line
 from sharpkd.nets.enhanced_cnn import EnhancedCNN
 
 log = logging.getLogger(__name__)
@@ -181,7 +182,7 @@ def _time_sizes(
             timings[_name(size)] = timing = _time_beside(model, size, repeats, seconds)
         except Exception as error:  # most likely out of memory, but an engine may fail in any way
             log.warning("%s cannot be timed at %s: %s", model.name, _name(size), error)
-            blank["left_out"] = (str(error) or type(error).__name__).splitlines()[0]
+            blank["left_out"] = first_line(error)
             per_pixel = float("inf")
             continue
         per_pixel = timing["ms"] / 1000 / pixels

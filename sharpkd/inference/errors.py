@@ -7,7 +7,7 @@ class ModelError(ValueError):
     """A model file is missing, broken, or of a kind that the chosen engine cannot run."""
 
 
-def first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
     """What another library's error says, in one line."""
     return (str(error) or type(error).__name__).splitlines()[0]
 

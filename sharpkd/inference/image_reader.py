@@ -31,6 +31,7 @@ from PIL.TiffImagePlugin import ImageFileDirectory_v2
 from sharpkd.functional.quiet import quiet
 from sharpkd.inference import picture as limits
 from sharpkd.inference import png, tiff
+from sharpkd.inference.errors import first_line
 from sharpkd.inference.metadata import metadata_of, metadata_of_tiff, orientation_of
 from sharpkd.inference.picture import Encoding, ImageFile, ImageFileError, Picture, Timing
 
@@ -101,7 +102,7 @@ def read_image(path: Path, stream: BinaryIO | None = None) -> ImageFile:
         size = re.search(r"\((\d+) pixels\)", str(error))
         raise ImageFileError(path, _too_large(f"{int(size[1]) / 1e6:.0f}" if size else "too many")) from None
     except DECODING_FAULTS as error:
-        raise ImageFileError(path, f"cannot be decoded ({_one_line(error)})") from error
+        raise ImageFileError(path, f"cannot be decoded ({first_line(error)})") from error
 
 
 def _too_large(megapixels: str) -> str:
@@ -380,7 +381,3 @@ def _tiff_page(stream: BinaryIO, page: ImageFileDirectory_v2, index: int) -> Pic
     metadata, faults = metadata_of_tiff(stream, page, size, orientation >= 5)
     notes = (*picture.notes, *tiff.dropped(page, picture.alpha is not None), *faults)
     return replace(picture, metadata=_without_foreign_profile(picture, metadata), notes=notes)
-
-
-def _one_line(error: BaseException) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

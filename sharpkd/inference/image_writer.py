@@ -17,6 +17,7 @@ from PIL import Image
 from sharpkd.functional.quiet import quiet
 from sharpkd.inference import png
 from sharpkd.inference.atomic_file import atomic_file
+from sharpkd.inference.errors import first_line
 from sharpkd.inference.metadata import HOLDS, NAMES, lost_in, options_for, tags_for_tiff
 from sharpkd.inference.picture import (
     READ_SUFFIXES,
@@ -106,7 +107,7 @@ def encoded(
         else:
             _save(stream, kind, pictures, {}, quality, notes)
     except (OSError, ValueError, RuntimeError, OverflowError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = first_line(error)
         raise ImageFileError(path, f"cannot be encoded as {kind} ({reason})") from error
     return stream.getbuffer(), tuple(dict.fromkeys(notes))
 

@@ -9,7 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sharpkd.inference.video.files import VideoError, first_line
+from sharpkd.inference.errors import first_line
+from sharpkd.inference.video.files import VideoError
 from sharpkd.inference.video.sharpen import VideoReport, sharpen_video
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from av.sidedata.sidedata import Type
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
-from sharpkd.inference.video.files import VideoError, first_line
+from sharpkd.inference.errors import first_line
+from sharpkd.inference.video.files import VideoError
 
 UNSPECIFIED = 2
 """FFmpeg's number for a matrix, primaries or transfer that nobody named; 0 is an unnamed range."""

@@ -66,8 +66,3 @@ def temporary_beside(target: Path) -> Iterator[Path]:
         os.replace(temporary, target)
     finally:
         temporary.unlink(missing_ok=True)
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of what ``error`` says, or its name."""
-    return (str(error) or type(error).__name__).splitlines()[0]

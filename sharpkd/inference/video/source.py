@@ -14,8 +14,9 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
+from sharpkd.inference.errors import first_line
 from sharpkd.inference.video.facts import VideoFacts, facts_of, main_stream, open_video
-from sharpkd.inference.video.files import VideoError, first_line
+from sharpkd.inference.video.files import VideoError
 
 SEEK_MARGIN = Fraction(5)
 """Seconds before the start at which reading begins, and after the end at which it ends: what belongs to one

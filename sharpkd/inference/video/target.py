@@ -19,9 +19,10 @@ from av.stream import Stream
 from av.video.frame import PictureType, VideoFrame
 from av.video.stream import VideoStream
 
+from sharpkd.inference.errors import first_line
 from sharpkd.inference.video.codecs import VPX_BIT_RATE, Encoding, held_by
 from sharpkd.inference.video.facts import IDENTITY, facts_of, is_cover, main_stream, open_video
-from sharpkd.inference.video.files import VideoError, first_line
+from sharpkd.inference.video.files import VideoError
 from sharpkd.inference.video.source import VideoSource
 
 # What a muxer writes by itself, or what describes the old stream and would be wrong of the new one.
